@@ -1,0 +1,150 @@
+"""What a build is asked to do, and the names of neurons.
+
+`BuildConfig` is written whole into the manifest and the `builds` table: an index says how it was made.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from n2g_index.errors import BadNeuronName, BadParameter
+
+FORMAT_VERSION = 1
+"""Version of the on-disk format; an index of another version is refused when opened."""
+
+FIRING_THRESHOLD = 0.5
+"""A token fires a neuron when its normalised activation is at least this (paper, section 4)."""
+
+_NEURON = re.compile(r"\s*(?:[lL](\d+)\s*[/_:]?\s*[nN](\d+)|(\d+)\s*[:_/]\s*(\d+))\s*")
+
+
+def parse_neuron(text: str) -> tuple[int, int]:
+    """Return (layer, index) of `L3N15`, `l3n15`, `L3/N15`, `3:15`, `3_15` or `3/15`.
+
+    Raises:
+        BadNeuronName: for anything else.
+    """
+    found = _NEURON.fullmatch(text)
+    if not found:
+        raise BadNeuronName(text)
+    layer, index = (g for g in found.groups() if g is not None)
+    return int(layer), int(index)
+
+
+def neuron_name(layer: int, index: int) -> str:
+    """The canonical name, `L3N15`."""
+    return f"L{layer}N{index}"
+
+
+def parse_ranges(text: str, what: str) -> tuple[int, ...]:
+    """Return the sorted numbers of `3`, `0-3` or `0,2,5-7`.
+
+    Raises:
+        BadParameter: naming `what` when the text is something else.
+    """
+    numbers: set[int] = set()
+    for part in text.split(","):
+        found = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
+        if not found:
+            raise BadParameter(f"{what} {text!r} is not a list of numbers and ranges such as 0-3 or 0,2,5-7.")
+        first = int(found[1])
+        last = int(found[2]) if found[2] else first
+        if last < first:
+            raise BadParameter(f"{what} {text!r} has a range that ends before it starts.")
+        numbers.update(range(first, last + 1))
+    return tuple(sorted(numbers))
+
+
+@dataclass(frozen=True, slots=True)
+class N2GConfig:
+    """Parameters of the N2G algorithm itself; the defaults are the paper's."""
+
+    firing_threshold: float = FIRING_THRESHOLD
+    """A token fires the neuron at this share of its max activation or above."""
+
+    importance_threshold: float = 0.75
+    """A token is important for a firing token when masking it removes this share of the activation."""
+
+    keep_threshold: float = 0.5
+    """Share of the pivot's activation that pruning and substituting must keep."""
+
+    max_context: int = 64
+    """Longest minimal context tried, in tokens up to the pivot; when none reaches `keep_threshold`
+    the longest is taken, as the authors' code does."""
+
+    substitute_probability: float = 0.01
+    """Least probability that the helper must give to a substitute."""
+
+    max_substitutes: int = 5
+    """Most substitutes tried per important position."""
+
+    def __post_init__(self) -> None:
+        for name in ("firing_threshold", "importance_threshold", "keep_threshold", "substitute_probability"):
+            if not 0 < getattr(self, name) <= 1:
+                raise BadParameter(f"{name} must lie above 0 and at most at 1, not {getattr(self, name)}.")
+        if self.max_context < 1:
+            raise BadParameter(f"max_context must be at least 1, not {self.max_context}.")
+        if self.max_substitutes < 0:
+            raise BadParameter(f"max_substitutes cannot be negative ({self.max_substitutes}).")
+
+
+@dataclass(frozen=True, slots=True)
+class BuildConfig:
+    """Everything that decides what a build writes."""
+
+    model: str = "embedded"
+    """`embedded`, a Hugging Face hub name, a local model folder, or `NeelNanda/...` (SoLU models)."""
+
+    corpus: tuple[str, ...] = ("embedded",)
+    """`embedded`, files, folders, or `hf:NAME[:SPLIT]`."""
+
+    helper: str = "auto"
+    """Masked LM for substitutes: `auto`, `none`, a hub name or a local folder."""
+
+    layers: tuple[int, ...] | None = None
+    """Layers to build; None for all."""
+
+    neurons: tuple[int, ...] | None = None
+    """Neuron indices to build in each of those layers; None for all."""
+
+    hook: str | None = None
+    """TransformerLens hook to read instead of the one chosen from the architecture; `{layer}` is replaced."""
+
+    window: int | None = None
+    """Tokens per window without BOS; None for 255 or what fits the model's context."""
+
+    max_tokens: int | None = None
+    """Stop reading the corpus after this many tokens; None for all of it."""
+
+    text_field: str = "text"
+    """Field (JSONL, Hugging Face) or column (Parquet) that holds the text."""
+
+    examples: int = 20
+    """Top windows kept per neuron; half train, half test."""
+
+    chunk: int = 256
+    """Neurons that are processed and committed together."""
+
+    batch_tokens: int = 8192
+    """Tokens per forward pass."""
+
+    device: str = "auto"
+    """`auto`, `cpu`, `cuda`, `cuda:1`, `mps`."""
+
+    n2g: N2GConfig = field(default_factory=N2GConfig)
+    """Parameters of the algorithm."""
+
+    def __post_init__(self) -> None:
+        for name in ("examples", "chunk", "batch_tokens"):
+            if getattr(self, name) < 1:
+                raise BadParameter(f"{name} must be at least 1, not {getattr(self, name)}.")
+        if self.examples < 2:
+            raise BadParameter("examples must be at least 2: one to train on, one to test on.")
+        if self.window is not None and self.window < 2:
+            raise BadParameter(f"window must be at least 2 tokens, not {self.window}.")
+
+    def parameters(self) -> dict[str, Any]:
+        """All parameters as plain values, for the manifest and the `builds` table."""
+        return asdict(self)
