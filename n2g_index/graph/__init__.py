@@ -1,0 +1,1 @@
+"""Paths, tries, matching and scoring: pure functions on numpy and the standard library."""
