@@ -1,0 +1,252 @@
+"""How does a TransformerLens model become a target model?
+
+Three ways in, one adapter: `boot_native` for folders in our own layout (the embedded model), `boot_tl_legacy`
+for Neel Nanda's SoLU models of the paper, `boot_transformers` for every other hub name or local folder.
+torch and transformer_lens are imported when a model is loaded, not before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from n2g_index.build.models.hooks import choose_hook
+from n2g_index.build.models.target import ModelInfo
+from n2g_index.build.models.tokens import token_texts
+from n2g_index.errors import MissingExtra, ModelError
+from n2g_index.resources import embedded_model
+
+if TYPE_CHECKING:
+    import torch
+
+EMBEDDED = "embedded"
+LEGACY_PREFIXES = ("NeelNanda/", "ArthurConmy/", "Baidicoot/")
+NATIVE_ARCHITECTURE = "TransformerLensNative"
+
+
+class TransformerLensModel:
+    """A `TransformerBridge` behind the `TargetModel` seam."""
+
+    def __init__(self, bridge: Any, name: str, hook: str | None = None) -> None:
+        """Wrap a booted bridge.
+
+        Args:
+            bridge: a `TransformerBridge` with a tokenizer.
+            name: what the index calls the model.
+            hook: neuron hook with `{layer}`; None to choose by architecture.
+
+        Raises:
+            ModelError: when no neuron hook or no tokenizer can be found.
+        """
+        self.bridge = bridge.eval()
+        for parameter in bridge.parameters():
+            parameter.requires_grad_(False)
+        self._device = next(iter(bridge.parameters())).device
+        self.tokenizer = bridge.tokenizer
+        if self.tokenizer is None:
+            raise ModelError(f"The model {name} has no tokenizer: put its files into the model's folder.")
+        self._hook = choose_hook(str(bridge.cfg.act_fn), bridge.hook_dict, hook)
+        self.info = self._describe(name)
+
+    def _describe(self, name: str) -> ModelInfo:
+        cfg, tokenizer = self.bridge.cfg, self.tokenizer
+        bos: int | None = _first(tokenizer.bos_token_id, tokenizer.eos_token_id)
+        if bos is None:
+            raise ModelError(f"The tokenizer of {name} has neither a BOS nor an end-of-text token.")
+        pad = tokenizer.pad_token_id
+        mask = _first(pad if pad != bos else None, tokenizer.unk_token_id, tokenizer.eos_token_id, bos)
+        self._bos = bos
+        d_mlp = self.activations(0, np.zeros((1, 2), dtype=np.int32)).shape[-1]
+        return ModelInfo(
+            name=name,
+            n_layers=int(cfg.n_layers),
+            d_mlp=int(d_mlp),  # as the hook gives it: configurations disagree on what d_mlp counts
+            act_fn=str(cfg.act_fn),
+            hook=self._hook,
+            tokenizer=type(tokenizer).__name__ if name == EMBEDDED else str(tokenizer.name_or_path),
+            vocab_size=int(cfg.d_vocab),
+            n_ctx=int(cfg.n_ctx),
+            bos_id=bos,
+            mask_id=bos if mask is None else mask,
+            weights_sha256=_weights_sha256(self.bridge),
+            config=_plain(vars(cfg)),
+        )
+
+    @property
+    def device(self) -> str:
+        """Where the model runs."""
+        return str(self._device)
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        if self.tokenizer.is_fast:
+            encodings = self.tokenizer.backend_tokenizer.encode_batch(list(texts), add_special_tokens=False)
+            return [encoding.ids for encoding in encodings]
+        return [self.tokenizer.encode(text, add_special_tokens=False) for text in texts]
+
+    def token_texts(self) -> tuple[str, ...]:
+        return token_texts(self.tokenizer, self.info.vocab_size)
+
+    def activations(self, layer: int, tokens: NDArray[np.int32]) -> torch.Tensor:
+        ((_, activations),) = self.layer_activations((layer,), tokens)
+        return activations
+
+    def layer_activations(
+        self, layers: Sequence[int], tokens: NDArray[np.int32]
+    ) -> Iterator[tuple[int, torch.Tensor]]:
+        import torch
+
+        with_bos = np.pad(tokens, ((0, 0), (1, 0)), constant_values=self._bos)
+        batch = torch.from_numpy(with_bos.astype(np.int64)).to(self._device)
+        seen: dict[int, torch.Tensor] = {}
+
+        def keep(layer: int) -> Any:
+            def hook(value: torch.Tensor, hook: Any) -> None:
+                seen[layer] = value
+
+            return hook
+
+        hooks = [(self._hook.format(layer=layer), keep(layer)) for layer in layers]
+        with torch.inference_mode():
+            self.bridge.run_with_hooks(batch, fwd_hooks=hooks, stop_at_layer=max(layers) + 1)
+        for layer in sorted(layers):
+            yield layer, seen.pop(layer)[:, 1:].float()
+
+
+def load_target(name: str, *, hook: str | None = None, device: str = "auto") -> TransformerLensModel:
+    """Open a model by name.
+
+    Args:
+        name: `embedded`, a folder, `NeelNanda/...` and the like, or a Hugging Face hub name.
+        hook: neuron hook with `{layer}`; None to choose by architecture.
+        device: `auto` (a GPU where there is one), `cpu`, `cuda`, `cuda:N` or `mps`.
+
+    Raises:
+        ModelError: when it cannot be opened.
+        MissingExtra: when torch or transformer_lens is not installed.
+    """
+    try:
+        import torch
+        from transformer_lens.model_bridge import TransformerBridge
+    except ImportError as error:
+        raise MissingExtra("Reading a model", "build") from error
+    chosen = _device(torch, device)
+    folder = embedded_model() if name == EMBEDDED else Path(name)
+    with quiet():
+        try:
+            if _is_native(folder):
+                bridge = _boot_native(folder, chosen)
+            elif name.startswith(LEGACY_PREFIXES):
+                bridge = TransformerBridge.boot_tl_legacy(name, device=chosen)
+            else:
+                bridge = TransformerBridge.boot_transformers(name, device=chosen)
+        except ModelError:
+            raise
+        except Exception as error:  # the loaders below raise whatever their backends raise
+            raise ModelError(_cannot_open(name, error)) from error
+    return TransformerLensModel(bridge, name, hook)
+
+
+def _cannot_open(name: str, error: Exception) -> str:
+    reason = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
+    if not Path(name).exists():
+        return (
+            f"The model {name!r} is neither a local folder nor a model that the Hugging Face hub gave "
+            f"({reason}); give a folder with config.json, weights and tokenizer, or 'embedded'."
+        )
+    return f"The model in {name!r} cannot be opened: {reason}."
+
+
+def _is_native(folder: Path) -> bool:
+    config = folder / "config.json"
+    if not config.is_file():
+        return False
+    try:
+        return bool(json.loads(config.read_text(encoding="utf-8")).get("architecture") == NATIVE_ARCHITECTURE)
+    except ValueError as error:
+        raise ModelError(f"{config} is not valid JSON: {error}.") from error
+
+
+def _boot_native(folder: Path, device: str) -> Any:
+    """A folder with config.json (TransformerBridgeConfig fields), model.safetensors and a tokenizer."""
+    from safetensors.torch import load_file
+    from transformer_lens.config import TransformerBridgeConfig
+    from transformer_lens.model_bridge import TransformerBridge
+    from transformers import AutoTokenizer
+
+    config = TransformerBridgeConfig.from_dict(
+        json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    )
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    bridge = TransformerBridge.boot_native(config, tokenizer=tokenizer, device=device)
+    state = {name: tensor.float() for name, tensor in load_file(folder / "model.safetensors").items()}
+    missing, unexpected = bridge.load_state_dict(state, strict=False)
+    # The unembedding's bias may be left out of the file: it does not touch any neuron.
+    missing = [name for name in missing if not name.startswith(("head.", "unembed."))]
+    if missing or unexpected:
+        raise ModelError(f"The weights in {folder} do not fit its config.json ({(missing + unexpected)[0]}).")
+    return bridge
+
+
+def _device(torch: Any, wanted: str) -> str:
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(1, device=wanted)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ModelError(f"The device {wanted!r} is not available here; use --device cpu.") from error
+    return wanted
+
+
+def _first(*values: int | None) -> int | None:
+    return next((value for value in values if value is not None), None)
+
+
+def _weights_sha256(bridge: Any) -> str:
+    """Digest over every weight's name, dtype, shape and bytes, in the order of their names."""
+    import torch
+
+    digest = hashlib.sha256()
+    for name, tensor in sorted(bridge.original_model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    """Keep what JSON can hold."""
+    return {
+        key: value
+        for key, value in sorted(values.items())
+        if type(value) in (str, int, float, bool) and key != "device"
+    }
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the loaders' own warnings and progress bars off the terminal: a user can act on none of them."""
+    from transformers.utils import logging as hf_logging
+
+    bars = hf_logging.is_progress_bar_enabled()
+    hf_logging.disable_progress_bar()
+    verbosity = hf_logging.get_verbosity()
+    hf_logging.set_verbosity_error()
+    previous = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(previous)
+        hf_logging.set_verbosity(verbosity)
+        if bars:
+            hf_logging.enable_progress_bar()
