@@ -1,0 +1,1 @@
+"""One module per question that can be asked of an index."""

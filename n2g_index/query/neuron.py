@@ -1,0 +1,172 @@
+"""What does one neuron do?
+
+Reads a neuron's row, scores, trie, graph and strongest examples. Each is one lookup by neuron_id, in tables
+that are sorted by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from n2g_index.config import neuron_name, parse_neuron
+from n2g_index.errors import NeuronNotFound
+from n2g_index.graph.condensed import GraphEdge, GraphNode, NeuronGraph
+from n2g_index.graph.paths import Path
+from n2g_index.graph.trie import Trie, TrieNode
+from n2g_index.query.results import Results
+from n2g_index.store.reader import Store
+
+
+@dataclass(frozen=True, slots=True)
+class NeuronScore:
+    """Held-out score of one method."""
+
+    method: str
+    precision: float
+    recall: float
+    f1: float
+    correlation: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Neuron:
+    """A neuron with its graph."""
+
+    neuron_id: int
+    name: str
+    model: str
+    layer: int
+    index: int
+    status: str
+    error: str | None
+    max_activation: float | None
+    mean_activation: float | None
+    density: float | None
+    """Share of the corpus' tokens on which it fires."""
+
+    scores: tuple[NeuronScore, ...]
+    trie: Trie
+    graph: NeuronGraph
+    labels: Mapping[int, str]
+    """Text of every token in the trie."""
+
+    path_texts: tuple[str, ...]
+    """The trie's paths in reading order."""
+
+    def score(self, method: str = "n2g") -> NeuronScore | None:
+        """Held-out score of a method; None where there was nothing to score on."""
+        return next((score for score in self.scores if score.method == method), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One of a neuron's strongest windows."""
+
+    rank: int
+    split: str
+    source: str
+    max_activation: float
+    pivot: int
+    """Position of the strongest token."""
+
+    tokens: tuple[str, ...]
+    """Texts of the window's tokens."""
+
+    activations: tuple[float, ...]
+    """Normalised activation at each of them."""
+
+
+def find_neuron(store: Store, name: str) -> int:
+    """Return the neuron_id of `L3N15` or any of its spellings.
+
+    Raises:
+        BadNeuronName: when the text names no neuron.
+        NeuronNotFound: when the index has no such neuron.
+    """
+    layer, index = parse_neuron(name)
+    found = store.query('select neuron_id from neurons where layer = $1 and "index" = $2', (layer, index))
+    if found.rows:
+        return int(found.rows[0][0])
+    model, n_layers, d_mlp = store.query("select name, n_layers, d_mlp from models").rows[0]
+    if layer >= n_layers:
+        raise NeuronNotFound(
+            f"There is no {neuron_name(layer, index)}: {model} has layers 0 to {n_layers - 1}."
+        )
+    if index >= d_mlp:
+        raise NeuronNotFound(
+            f"There is no {neuron_name(layer, index)}: the layers of {model} have neurons 0 to {d_mlp - 1}."
+        )
+    raise NeuronNotFound(f"{neuron_name(layer, index)} was not built into this index.")
+
+
+def get_neuron(store: Store, name: str) -> Neuron:
+    """Read a neuron; raises as `find_neuron`."""
+    i = find_neuron(store, name)
+    facts = store.query(
+        'select n.name, m.name as model, layer, "index", status, error, max_activation, mean_activation, '
+        "density "
+        "from neurons n join models m using (model_id) where neuron_id = $1",
+        (i,),
+    ).dicts()[0]
+    scores = store.query(
+        "select method, precision, recall, f1, correlation from scores "
+        "where neuron_id = $1 and split = 'test' order by method = 'n2g' desc, method = 'token_lookup' desc",
+        (i,),
+    )
+    paths = store.query(
+        "select tokens, activation, support, text from paths where neuron_id = $1 order by path_id", (i,)
+    )
+    nodes = store.query(
+        "select node_id, parent_id, depth, kind, token_id, importance, activation, is_end, "
+        "end_activation, support from nodes where neuron_id = $1 order by node_id",
+        (i,),
+    )
+    graph_nodes = store.query(
+        "select graph_node_id, depth, kind, token_id, importance, activation, is_end, component, is_core "
+        "from graph_nodes where neuron_id = $1 order by graph_node_id",
+        (i,),
+    )
+    graph_edges = store.query(
+        "select src, dst, support from graph_edges where neuron_id = $1 order by src, dst", (i,)
+    )
+    labels = store.query(
+        "select token_id, text from tokens t join neurons n using (model_id) where neuron_id = $1 "
+        "and token_id in (select distinct token_id from nodes where neuron_id = $1)",
+        (i,),
+    )
+    return Neuron(
+        neuron_id=i,
+        **facts,
+        scores=tuple(NeuronScore(*score) for score in scores.rows),
+        trie=Trie(
+            tuple(Path(tuple(tokens), activation, support) for tokens, activation, support, _ in paths.rows),
+            tuple(TrieNode(*node) for node in nodes.rows),
+        ),
+        graph=NeuronGraph(
+            tuple(GraphNode(*node) for node in graph_nodes.rows),
+            tuple(GraphEdge(*edge) for edge in graph_edges.rows),
+        ),
+        labels=dict(labels.rows),
+        path_texts=tuple(row[3] for row in paths.rows),
+    )
+
+
+def get_examples(store: Store, name: str, *, limit: int = 5, split: str | None = None) -> Results[Example]:
+    """A neuron's strongest windows, strongest first; raises as `find_neuron`."""
+    i = find_neuron(store, name)
+    rows = store.query(
+        'select rank, split, source, e.max_activation, e."pivot", '
+        "  (select list(t.text order by u.at) from (select unnest(w.tokens) as token_id, "
+        "     generate_subscripts(w.tokens, 1) as at) u join tokens t on t.token_id = u.token_id "
+        "     and t.model_id = n.model_id) as texts, "
+        "  list_transform(e.activations, lambda a: a / n.max_activation) "
+        "from examples e join windows w using (window_id) join neurons n using (neuron_id) "
+        "where neuron_id = $1 and ($2 is null or split = $2) order by rank",
+        (i, split),
+    ).rows
+    examples = tuple(
+        Example(rank, half, source, strongest, at, tuple(texts), tuple(activations))
+        for rank, half, source, strongest, at, texts, activations in rows[:limit]
+    )
+    return Results(examples, Example, len(rows))
