@@ -1,0 +1,202 @@
+"""The command that builds an index."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from types import TracebackType
+
+import click
+
+from n2g_index.cli.output import print_json
+from n2g_index.config import BuildConfig, N2GConfig, parse_ranges
+
+_DEFAULTS = BuildConfig()
+_N2G = N2GConfig()
+
+
+@click.command()
+@click.option(
+    "--model",
+    default=_DEFAULTS.model,
+    show_default=True,
+    metavar="NAME|DIR",
+    help="embedded, a Hugging Face hub name, a local model folder, or NeelNanda/...",
+)
+@click.option(
+    "--corpus",
+    multiple=True,
+    default=_DEFAULTS.corpus,
+    show_default=True,
+    metavar="FILE|DIR|hf:NAME",
+    help="Text to read: embedded, text files, folders, JSONL (.gz, .zst), Parquet, hf:NAME[:SPLIT]. "
+    "May be given several times.",
+)
+@click.option(
+    "--helper",
+    default=_DEFAULTS.helper,
+    show_default=True,
+    metavar="NAME|DIR|none",
+    help="Masked LM that proposes substitutes; auto is the embedded one for the embedded model, "
+    "else distilbert-base-uncased.",
+)
+@click.option("--layers", metavar="RANGE", help="Layers to build: 3, 0-3 or 0,2; all if not given.")
+@click.option("--neurons", metavar="RANGE", help="Neurons to build in each layer; all if not given.")
+@click.option(
+    "--hook", metavar="HOOK", help="TransformerLens hook to read, such as 'blocks.{layer}.mlp.hook_post'."
+)
+@click.option("--window", type=click.IntRange(2), help="Tokens per window; 255 or what the model can read.")
+@click.option("--max-tokens", type=click.IntRange(1), help="Read no more than this of the corpus.")
+@click.option(
+    "--text-field",
+    default=_DEFAULTS.text_field,
+    show_default=True,
+    help="Field or column that holds the text.",
+)
+@click.option(
+    "--examples",
+    type=click.IntRange(2),
+    default=_DEFAULTS.examples,
+    show_default=True,
+    help="Top windows kept per neuron; half train, half test.",
+)
+@click.option(
+    "--max-context",
+    type=click.IntRange(1),
+    default=_N2G.max_context,
+    show_default=True,
+    help="Longest minimal context.",
+)
+@click.option(
+    "--substitutes",
+    type=click.IntRange(0),
+    default=_N2G.max_substitutes,
+    show_default=True,
+    help="Most substitutes tried per important token.",
+)
+@click.option(
+    "--chunk",
+    type=click.IntRange(1),
+    default=_DEFAULTS.chunk,
+    show_default=True,
+    help="Neurons worked on together.",
+)
+@click.option(
+    "--batch-tokens",
+    type=click.IntRange(1),
+    default=_DEFAULTS.batch_tokens,
+    show_default=True,
+    help="Tokens per forward pass.",
+)
+@click.option("--device", default=_DEFAULTS.device, show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path), help="Folder to create; NAME.n2g after the model."
+)
+@click.option("--replace", is_flag=True, help="Replace an index that is there already.")
+@click.option("--quiet", is_flag=True, help="No progress bars.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def build(
+    model: str, corpus: tuple[str, ...], helper: str, layers: str | None, neurons: str | None,
+    hook: str | None, window: int | None, max_tokens: int | None, text_field: str, examples: int,
+    max_context: int, substitutes: int, chunk: int, batch_tokens: int, device: str, out: Path | None,
+    replace: bool, quiet: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Build an index of a model's neurons from a text."""
+    config = BuildConfig(
+        model=model,
+        corpus=corpus,
+        helper=helper,
+        layers=parse_ranges(layers, "--layers") if layers else None,
+        neurons=parse_ranges(neurons, "--neurons") if neurons else None,
+        hook=hook,
+        window=window,
+        max_tokens=max_tokens,
+        text_field=text_field,
+        examples=examples,
+        chunk=chunk,
+        batch_tokens=batch_tokens,
+        device=device,
+        n2g=N2GConfig(max_context=max_context, max_substitutes=substitutes),
+    )
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # else it warns whenever a process forks
+    from n2g_index.build import build as run
+
+    target = out or Path(f"{model.rstrip('/').rsplit('/', 1)[-1]}.n2g")
+    with _Bars(shown=not quiet) as bars:
+        summary = run(config, target, replace=replace, reporter=bars)
+    if as_json:
+        print_json({**_facts(summary), "stats": summary.stats})
+        return
+    click.echo(
+        f"{summary.path}: {summary.n_ok:,} neurons, {summary.n_dead:,} dead, {summary.n_failed:,} failed; "
+        f"{summary.n_tokens:,} tokens read, {summary.stats.tokens_run:,} forwarded by N2G; "
+        f"{summary.seconds:.0f} s"
+    )
+
+
+def _facts(summary: object) -> dict[str, object]:
+    names = ("path", "n_ok", "n_dead", "n_failed", "n_windows", "n_tokens", "seconds")
+    return {name: getattr(summary, name) for name in names}
+
+
+class _Bars:
+    """Shows a build's stages as progress bars with rate and time left, on a terminal only."""
+
+    def __init__(self, *, shown: bool) -> None:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
+        self._shown = shown
+        self._progress = Progress(
+            TextColumn("{task.description:>12}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[unit]} {task.fields[rate]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            disable=not (shown and sys.stderr.isatty()),
+        )
+        self._task: object | None = None
+        self._total: int | None = None
+
+    def __enter__(self) -> _Bars:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self._complete()
+        self._progress.stop()
+
+    def stage(self, name: str, total: int | None, unit: str) -> None:
+        self._complete()
+        self._total = total
+        self._task = self._progress.add_task(name, total=total, unit=unit, rate="")
+        if self._shown and self._progress.disable:
+            click.echo(f"{name} ...", err=True)
+
+    def done(self, n: int) -> None:
+        for task in self._progress.tasks:
+            if task.id == self._task:
+                rate = f"({task.speed:,.0f}/s)" if task.speed else ""
+                self._progress.update(task.id, completed=n, rate=rate)
+
+    def warn(self, text: str) -> None:
+        self._progress.console.print(f"Warning: {text}", markup=False, highlight=False, soft_wrap=True)
+
+    def _complete(self) -> None:
+        for task in self._progress.tasks:
+            if task.id == self._task:
+                n = task.completed or 1
+                self._progress.update(task.id, total=n, completed=n)

@@ -1,0 +1,213 @@
+"""The commands that read an index."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import click
+
+import n2g_index
+from n2g_index.cli.output import (
+    cell,
+    ending,
+    index_options,
+    print_json,
+    print_table,
+    terminal_width,
+    write_file,
+)
+from n2g_index.config import parse_ranges
+from n2g_index.graph.labels import visible
+
+if TYPE_CHECKING:
+    from n2g_index.query.neuron import Example, Neuron
+    from n2g_index.store.fulltext import Role
+
+_CONTEXT = 24
+"""Tokens shown before and after the pivot of an example."""
+
+
+@click.command()
+@index_options
+def info(index_path: str | None, as_json: bool) -> None:
+    """What is in an index, and how it was made."""
+    with n2g_index.open(index_path) as index:
+        found = index.info()
+    if as_json:
+        facts = {key: value for key, value in asdict(found).items() if key != "layers"}
+        print_json({**facts, "layers": found.layers.dicts()})
+        return
+    corpus = found.corpus
+    click.echo(f"{found.path}: {found.model}, read at {found.hook}")
+    click.echo(
+        f"corpus {', '.join(corpus['names'])}: {corpus['tokens']:,} tokens, "
+        f"{corpus['windows']:,} windows of {corpus['window']}"
+    )
+    click.echo(f"helper {found.helper}; built {found.finished}; {found.bytes / 1e6:.1f} MB\n")
+    headers = ("layer", "neurons", "dead", "failed", "paths", "per neuron", "longest context", "polysemantic")
+    rows = [[cell(value) for value in row.values()] for row in found.layers.dicts()]
+    print_table(headers, rows, right=range(len(headers)))
+
+
+@click.command()
+@click.argument("token")
+@click.option(
+    "--role", type=click.Choice(["activating", "context"]), help="Only neurons where it has this role."
+)
+@click.option("--layer", metavar="RANGE", help="Only these layers: 2, 2-4 or 0,2.")
+@click.option("--min-f1", type=click.FloatRange(0, 1), help="Only neurons whose graph scores at least this.")
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="Most hits printed.")
+@click.option("--offset", type=click.IntRange(0), default=0, help="Hits left out at the front.")
+@index_options
+def search(
+    token: str, role: str | None, layer: str | None, min_f1: float | None, limit: int, offset: int,
+    index_path: str | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Which neurons have to do with TOKEN (spaces count: " import").
+
+    Ranked: the exact token before one that differs in case or spaces, neurons that fire on it before neurons
+    that need it before them; then by the F1 of the neuron's graph and by its activation.
+    """
+    layers = parse_ranges(layer, "--layer") if layer else None
+    with n2g_index.open(index_path) as index:
+        hits = index.search(
+            token, role=cast("Role | None", role), layers=layers, min_f1=min_f1, limit=limit, offset=offset
+        )
+    if as_json:
+        print_json(hits.dicts())
+        return
+    if not hits:
+        click.echo(f"No neuron has {token!r} in its graph under these conditions.")
+        return
+    room = terminal_width() - 44
+    print_table(
+        ("neuron", "role", "match", "F1", "activation", "path"),
+        (
+            (h.neuron, h.role, h.match, cell(h.f1), cell(h.max_activation), ending(h.path, max(room, 20)))
+            for h in hits
+        ),
+        right=(3, 4),
+    )
+    click.echo(f"\n{len(hits)} of {hits.total} neurons")
+
+
+@click.command()
+@click.argument("neuron")
+@click.option(
+    "--svg", type=click.Path(dir_okay=False, path_type=Path), help="Write the graph as an SVG file."
+)
+@click.option(
+    "--lines", type=click.IntRange(1), default=40, show_default=True, help="Most lines of tree printed."
+)
+@index_options
+def show(neuron: str, svg: Path | None, lines: int, index_path: str | None, as_json: bool) -> None:
+    """What NEURON (L3N15, 3:15, ...) does: its scores and its graph."""
+    with n2g_index.open(index_path) as index:
+        found = index.neuron(neuron)
+    if svg is not None:
+        from n2g_index.render.svg import to_svg
+
+        write_file(svg, to_svg(found.graph, found.labels, title=found.name, subtitle=_summary(found)))
+    if as_json:
+        print_json(found)
+        return
+    click.echo(f"{click.style(found.name, bold=True)}  {found.model}")
+    click.echo(_summary(found))
+    if found.trie.nodes:
+        from n2g_index.render.text import to_text
+
+        tree = to_text(found.trie, found.labels, title="", max_lines=lines, color=sys.stdout.isatty())
+        click.echo(f"\n{tree}")
+    if svg is not None:
+        click.echo(f"\nwrote {svg}")
+
+
+def _summary(neuron: Neuron) -> str:
+    if neuron.status != "ok":
+        return f"{neuron.status}: {neuron.error or 'it is positive nowhere in the corpus'}"
+    parts = [
+        f"max activation {neuron.max_activation:.2f}",
+        f"fires on {100 * (neuron.density or 0):.3g} % of tokens",
+    ]
+    score, lookup = neuron.score(), neuron.score("token_lookup")
+    if score is not None and lookup is not None:
+        parts.append(f"precision {score.precision:.2f}, recall {score.recall:.2f}, F1 {score.f1:.2f}")
+        parts.append(f"token lookup F1 {lookup.f1:.2f}")
+    return "; ".join(parts)
+
+
+@click.command()
+@click.argument("neuron")
+@click.option("--limit", type=click.IntRange(1), default=5, show_default=True, help="Most examples printed.")
+@click.option("--split", type=click.Choice(["train", "test"]), help="Only one half of the examples.")
+@index_options
+def examples(neuron: str, limit: int, split: str | None, index_path: str | None, as_json: bool) -> None:
+    """On which text NEURON is strongest; tokens that fire stand in [brackets] with their activation."""
+    with n2g_index.open(index_path) as index:
+        found = index.examples(neuron, limit=limit, split=split)
+    if as_json:
+        print_json(found.dicts())
+        return
+    if not found:
+        click.echo(f"{neuron} is positive nowhere in the corpus.")
+    for example in found:
+        head = f"#{example.rank}  {example.split}  {example.max_activation:.2f}  {visible(example.source)}"
+        click.echo(click.style(head, bold=True))
+        click.echo(_snippet(example) + "\n")
+
+
+def _snippet(example: Example) -> str:
+    first, last = max(0, example.pivot - _CONTEXT), example.pivot + _CONTEXT + 1
+    parts = ["…"] if first else []
+    for text, activation in zip(example.tokens[first:last], example.activations[first:last], strict=True):
+        if activation >= 0.5:
+            parts.append(click.style(f"[{visible(text)} {activation:.2f}]", fg="red"))
+        else:
+            parts.append(text if text.strip() and text.isprintable() else visible(text))
+    return "".join(parts) + ("…" if last < len(example.tokens) else "")
+
+
+@click.command()
+@index_options
+def scores(index_path: str | None, as_json: bool) -> None:
+    """How well the graphs predict their neurons on held-out examples, by layer, next to two lookup tables."""
+    with n2g_index.open(index_path) as index:
+        found = index.scores()
+    if as_json:
+        print_json(found.dicts())
+        return
+    click.echo(f"{'':31}{'firing tokens':^34}  {'non-firing tokens':^24}")
+    print_table(
+        ("layer", "method", "neurons", "precision", "recall", "F1", "median F1", "precision", "recall", "F1"),
+        (
+            ("all" if s.layer is None else str(s.layer), s.method, str(s.neurons), *(
+                f"{value:.3f}" for value in (
+                    s.precision, s.recall, s.f1, s.median_f1,
+                    s.non_firing_precision, s.non_firing_recall, s.non_firing_f1,
+                )
+            ))
+            for s in found
+        ),
+        right=range(2, 10),
+    )  # fmt: skip
+
+
+@click.command()
+@click.argument("statement")
+@click.option("--limit", type=click.IntRange(1), default=1000, show_default=True, help="Most rows printed.")
+@index_options
+def sql(statement: str, limit: int, index_path: str | None, as_json: bool) -> None:
+    """Run one reading SQL STATEMENT over the tables (see schemas/index.sql)."""
+    with n2g_index.open(index_path) as index:
+        answer = index.sql(statement, limit=limit + 1)
+    rows = answer.rows[:limit]
+    if as_json:
+        print_json([dict(zip(answer.columns, row, strict=True)) for row in rows])
+    else:
+        numeric = [i for i, v in enumerate(rows[0]) if isinstance(v, int | float)] if rows else []
+        print_table(answer.columns, ([cell(value) for value in row] for row in rows), right=numeric)
+    if len(answer.rows) > limit:
+        click.echo(f"There are more than {limit} rows: raise --limit to see them.", err=True)
