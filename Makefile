@@ -11,7 +11,7 @@ demo: .venv/installed
 	$(BIN)/n2g-index build -o demo.n2g --replace
 	$(BIN)/n2g-index scores --index demo.n2g
 	$(BIN)/n2g-index search " import" --index demo.n2g --limit 10
-	$(BIN)/n2g-index show "$$($(BIN)/n2g-index search " import" --index demo.n2g --role activating --limit 1 --json | $(BIN)/python -c "import json, sys; print(json.load(sys.stdin)[0]['neuron'])")" --index demo.n2g --svg demo.svg
+	$(BIN)/n2g-index show "$$($(BIN)/n2g-index search " import" --names --limit 1 --index demo.n2g)" --index demo.n2g --svg demo.svg
 
 test: .venv/installed
 	$(BIN)/pytest

@@ -29,7 +29,7 @@ create table neurons (
     name varchar not null,                 -- L3N15
     max_activation float,                  -- over the corpus
     mean_activation double,                -- over the corpus
-    density double,                        -- share of sampled tokens on which it fires
+    density double,                        -- share of the corpus's tokens on which it fires
     n_examples integer not null,
     n_paths integer not null,
     n_nodes integer not null,              -- of the trie
@@ -115,8 +115,10 @@ create table examples (
 create table windows (
     window_id integer not null,
     corpus varchar not null,
-    source varchar not null,
+    source varchar not null,               -- document of its first token
     start bigint not null,                 -- token offset in the source
+    join_at integer[] not null,            -- positions at which further documents begin in it
+    join_source varchar[] not null,        -- and which documents these are
     tokens integer[] not null
 );
 

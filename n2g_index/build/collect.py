@@ -2,8 +2,8 @@
 
 One pass over the corpus reads all layers at once and keeps, for every neuron, its top-K windows (exact, at
 most one example per window, on ties the earlier window), the activation at each of their tokens, its max and
-its mean. How often a neuron fires depends on its max, which is known only at the end, so density is measured
-afterwards on an evenly spaced sample of windows.
+its mean. How often a neuron fires depends on its max, which is known only at the end: density is counted in
+the top windows where it fires in no others, and else on an evenly spaced sample of windows.
 
 Holds [K, n_neurons] numbers per layer in memory; the token-level activations, K x window floats per neuron,
 live in a memory-mapped scratch file that the operating system pages out.
@@ -52,7 +52,8 @@ class LayerActivity:
     """Over all tokens of the corpus, shape [d_mlp]."""
 
     density: NDArray[np.float64]
-    """Share of sampled tokens on which the neuron fires, shape [d_mlp]."""
+    """Share of tokens on which the neuron fires, shape [d_mlp]: exact for a neuron that fires in no more than
+    its top windows, from a sample for others."""
 
     finite: NDArray[np.bool_]
     """False where the model gave NaN or infinity, shape [d_mlp]."""
@@ -111,6 +112,16 @@ class _TopWindows:
             index = torch.from_numpy(neurons).to(activations.device)
             self.rows[neurons, slot] = activations[i].index_select(1, index).T.cpu().numpy()
 
+    def density(self, threshold: NDArray[np.float32], sampled: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Share of all tokens at or above the threshold, as exactly as it can be known; all [d_mlp].
+
+        A neuron whose weakest top window stays below the threshold fires in its top windows only, and these
+        have been kept token by token. For others, what is seen there is the least that it can be.
+        """
+        fired = (self.rows >= threshold[:, None, None]).sum(axis=(1, 2)) / max(self.n_tokens, 1)
+        known = np.where(self.floor < threshold, fired, np.maximum(fired, sampled))
+        return np.where(threshold > 0, known, 0.0)
+
     def finish(self, density: NDArray[np.float64]) -> LayerActivity:
         order = np.lexsort((self.window, -self.value), axis=0)  # strongest first, earlier window on ties
         return LayerActivity(
@@ -160,8 +171,8 @@ def collect(
     threshold = {
         layer: firing_threshold * np.maximum(top.value.max(axis=0), 0) for layer, top in tops.items()
     }
-    density = _density(model, windows, threshold, batch_tokens)
-    return {layer: top.finish(density[layer]) for layer, top in tops.items()}
+    sampled = _sampled_density(model, windows, threshold, batch_tokens)
+    return {layer: top.finish(top.density(threshold[layer], sampled[layer])) for layer, top in tops.items()}
 
 
 def _batches(tokens: Tokens, batch_tokens: int) -> Iterator[tuple[int, Tokens]]:
@@ -170,7 +181,7 @@ def _batches(tokens: Tokens, batch_tokens: int) -> Iterator[tuple[int, Tokens]]:
         yield first, tokens[first : first + size]
 
 
-def _density(
+def _sampled_density(
     model: TargetModel, windows: Windows, threshold: Mapping[int, NDArray[np.float32]], batch_tokens: int
 ) -> dict[int, NDArray[np.float64]]:
     """Share of tokens at or above each neuron's threshold; 0 for neurons that are positive nowhere."""

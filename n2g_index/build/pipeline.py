@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import platform
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -30,7 +30,7 @@ from n2g_index.config import FORMAT_VERSION, BuildConfig, neuron_name
 from n2g_index.errors import BadParameter, NeuronNotFound
 from n2g_index.resources import embedded_corpus
 from n2g_index.store.manifest import Manifest, describe_files, write_manifest
-from n2g_index.store.records import ModelRecord
+from n2g_index.store.records import ModelRecord, WindowRecord
 from n2g_index.store.staging import Staging, disk_errors
 from n2g_index.store.writer import IndexWriter
 
@@ -81,7 +81,7 @@ def build(
         writer = IndexWriter(staging.folder, out)
         try:
             writer.write_model(_model_record(model.info, explainer.token_texts))
-            writer.write_windows(windows.corpus, windows.source, windows.start, windows.tokens)
+            writer.write_windows(_window_records(windows))
             counts = _explain_all(explainer, layers, neurons, config, staging.folder, writer, reporter)
             reporter.stage("publish", None, "")
             writer.write_build(started, datetime.now(UTC), _versions(), config.parameters(), counts)
@@ -168,6 +168,13 @@ def _explain_all(
                 counts.update(record.status for record in records)
                 reporter.done(counts.total())
     return counts
+
+
+def _window_records(windows: Windows) -> Iterator[WindowRecord]:
+    rows = zip(
+        windows.corpus, windows.source, windows.start.tolist(), windows.joins, windows.tokens, strict=True
+    )
+    return (WindowRecord(*row) for row in rows)
 
 
 def _model_record(info: ModelInfo, token_texts: tuple[str, ...]) -> ModelRecord:

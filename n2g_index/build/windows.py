@@ -8,6 +8,7 @@ linear in the tokens, memory 4 bytes a token and some 100 a window.
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -38,6 +39,9 @@ class Windows:
     start: NDArray[np.int64]
     """Per window, how many of that document's own tokens come before it. A separator belongs to the document
     after it and is not one of its own tokens: a window starting at either it or the token after it has 0."""
+
+    joins: tuple[tuple[tuple[int, str], ...], ...]
+    """Per window, position and document of every further document that begins in it."""
 
     n_documents: int
     """Documents of which at least one token was read."""
@@ -73,16 +77,22 @@ class _Cutter:
         self.corpus: list[str] = []
         self.source: list[str] = []
         self.start: list[int] = []
+        self.joins: list[tuple[tuple[int, str], ...]] = []
         self.chunks: list[NDArray[np.int32]] = []
         self._rest: list[NDArray[np.int32]] = []
         self._n_rest = 0
         self._origins: list[tuple[Document, int]] = []  # of the windows that are begun but not cut
+        self._begun: dict[int, list[tuple[int, str]]] = defaultdict(list)  # window, counted in the stream
+        self._n_cut = 0
         self._seen: set[bytes] = set()
 
     def add(self, document: Document, ids: NDArray[np.int32], n_separators: int) -> None:
         """Append a document's tokens, of which the first `n_separators` are not its own."""
         for first in range(-self.n_tokens % self.length, len(ids), self.length):
             self._origins.append((document, max(0, first - n_separators)))
+        window, position = divmod(self.n_tokens, self.length)
+        if position and len(ids):
+            self._begun[window].append((position, document.source))
         self._rest.append(ids)
         self._n_rest += len(ids)
         self.n_tokens += len(ids)
@@ -95,11 +105,15 @@ class _Cutter:
         stream = np.concatenate(self._rest)
         rows = stream[: n_windows * self.length].reshape(n_windows, self.length)
         keep = [self._is_new(row) for row in rows]
-        for is_new, (document, start) in zip(keep, self._origins, strict=False):  # one more may be begun
+        for i, is_new in enumerate(keep):
+            document, start = self._origins[i]
+            joins = tuple(self._begun.pop(self._n_cut + i, ()))
             if is_new:
                 self.corpus.append(document.corpus)
                 self.source.append(document.source)
                 self.start.append(start)
+                self.joins.append(joins)
+        self._n_cut += n_windows
         self.n_duplicates += keep.count(False)
         self.chunks.append(rows[keep])
         del self._origins[:n_windows]
@@ -163,6 +177,7 @@ def cut_windows(
         corpus=tuple(cutter.corpus),
         source=tuple(cutter.source),
         start=np.array(cutter.start, dtype=np.int64),
+        joins=tuple(cutter.joins),
         n_documents=n_documents,
         n_tokens=cutter.n_tokens,
         n_duplicates=cutter.n_duplicates,

@@ -61,15 +61,17 @@ def info(index_path: str | None, as_json: bool) -> None:
 @click.option("--min-f1", type=click.FloatRange(0, 1), help="Only neurons whose graph scores at least this.")
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="Most hits printed.")
 @click.option("--offset", type=click.IntRange(0), default=0, help="Hits left out at the front.")
+@click.option("--names", is_flag=True, help="Print only the neurons' names, one a line.")
 @index_options
 def search(
     token: str, role: str | None, layer: str | None, min_f1: float | None, limit: int, offset: int,
-    index_path: str | None, as_json: bool,
+    names: bool, index_path: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Which neurons have to do with TOKEN (spaces count: " import").
 
     Ranked: the exact token before one that differs in case or spaces, neurons that fire on it before neurons
-    that need it before them; then by the F1 of the neuron's graph and by its activation.
+    that need it before them; then by the F1 of the neuron's graph times the share of the graph that is about
+    the token, and by activation.
     """
     layers = parse_ranges(layer, "--layer") if layer else None
     with n2g_index.open(index_path) as index:
@@ -79,17 +81,28 @@ def search(
     if as_json:
         print_json(hits.dicts())
         return
+    if names:
+        click.echo("\n".join(hit.neuron for hit in hits))
+        return
     if not hits:
         click.echo(f"No neuron has {token!r} in its graph under these conditions.")
         return
-    room = terminal_width() - 44
+    room = terminal_width() - 50
     print_table(
-        ("neuron", "role", "match", "F1", "activation", "path"),
+        ("neuron", "role", "match", "F1", "share", "activation", "path"),
         (
-            (h.neuron, h.role, h.match, cell(h.f1), cell(h.max_activation), ending(h.path, max(room, 20)))
+            (
+                h.neuron,
+                h.role,
+                h.match,
+                cell(h.f1),
+                cell(h.share),
+                cell(h.max_activation),
+                ending(h.path, max(room, 20)),
+            )
             for h in hits
         ),
-        right=(3, 4),
+        right=(3, 4, 5),
     )
     click.echo(f"\n{len(hits)} of {hits.total} neurons")
 
@@ -110,19 +123,25 @@ def show(neuron: str, svg: Path | None, lines: int, index_path: str | None, as_j
     if svg is not None:
         from n2g_index.render.svg import to_svg
 
-        write_file(svg, to_svg(found.graph, found.labels, title=found.name, subtitle=_summary(found)))
+        write_file(svg, to_svg(found.graph, found.labels, title=found.name, subtitle=_caption(found)))
     if as_json:
         print_json(found)
         return
-    click.echo(f"{click.style(found.name, bold=True)}  {found.model}")
-    click.echo(_summary(found))
-    if found.trie.nodes:
-        from n2g_index.render.text import to_text
+    from n2g_index.render.text import to_text
 
-        tree = to_text(found.trie, found.labels, title="", max_lines=lines, color=sys.stdout.isatty())
-        click.echo(f"\n{tree}")
+    click.echo(_summary(found))
+    title = f"{found.name} of {found.model}"
+    click.echo(to_text(found.trie, found.labels, title=title, max_lines=lines, color=sys.stdout.isatty()))
     if svg is not None:
         click.echo(f"\nwrote {svg}")
+
+
+def _caption(neuron: Neuron) -> str:
+    """The line under a drawing's title: short, as a small graph is narrow."""
+    score = neuron.score()
+    if score is None:
+        return neuron.status
+    return f"precision {score.precision:.2f}, recall {score.recall:.2f}, F1 {score.f1:.2f}"
 
 
 def _summary(neuron: Neuron) -> str:

@@ -6,8 +6,9 @@ that are sorted by it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from n2g_index.config import neuron_name, parse_neuron
 from n2g_index.errors import NeuronNotFound
@@ -66,6 +67,8 @@ class Example:
     rank: int
     split: str
     source: str
+    """The document of the strongest token."""
+
     max_activation: float
     pivot: int
     """Position of the strongest token."""
@@ -156,7 +159,7 @@ def get_examples(store: Store, name: str, *, limit: int = 5, split: str | None =
     """A neuron's strongest windows, strongest first; raises as `find_neuron`."""
     i = find_neuron(store, name)
     rows = store.query(
-        'select rank, split, source, e.max_activation, e."pivot", '
+        'select rank, split, source, join_at, join_source, e.max_activation, e."pivot", '
         "  (select list(t.text order by u.at) from (select unnest(w.tokens) as token_id, "
         "     generate_subscripts(w.tokens, 1) as at) u join tokens t on t.token_id = u.token_id "
         "     and t.model_id = n.model_id) as texts, "
@@ -166,7 +169,15 @@ def get_examples(store: Store, name: str, *, limit: int = 5, split: str | None =
         (i, split),
     ).rows
     examples = tuple(
-        Example(rank, half, source, strongest, at, tuple(texts), tuple(activations))
-        for rank, half, source, strongest, at, texts, activations in rows[:limit]
+        Example(
+            rank, half, _source_at(pivot, source, joins), strongest, pivot, tuple(texts), tuple(activations)
+        )
+        for rank, half, source, *joins, strongest, pivot, texts, activations in rows[:limit]
     )
     return Results(examples, Example, len(rows))
+
+
+def _source_at(position: int, first: str, joins: Sequence[Sequence[Any]]) -> str:
+    """The document that a position of a window lies in, as several may share it."""
+    later = [source for at, source in zip(*joins, strict=True) if at <= position]
+    return later[-1] if later else first

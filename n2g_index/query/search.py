@@ -1,9 +1,12 @@
 """Which neurons have to do with this token?
 
 Hits are ranked in tiers: an exact token before a folded one, and within each an activating role before a
-context role; inside a tier by the neuron's held-out F1, then by its max activation. Each hit shows the path
-through which it was found: the one with the largest activation, most support first. Cost: one full-text query
-per tier and one indexed lookup for the hits shown.
+context role. Inside a tier they are ranked by F1 x share: how well the neuron's graph predicts it, times how
+much of the graph is about the token (the share of its observations whose path has the token in that role);
+then by max activation. F1 alone would put a good neuron on top that met the token once by the way. Each hit
+shows its strongest path with the token.
+
+Cost: one full-text query per tier and one scan over the paths of the neurons found.
 """
 
 from __future__ import annotations
@@ -34,6 +37,9 @@ class SearchHit:
     f1: float | None
     """Held-out F1 of the neuron's graph, firing tokens; None where there was nothing to score on."""
 
+    share: float
+    """Share of the observations behind the graph whose path has the token in this role."""
+
     activation: float
     """Normalised activation of the path shown."""
 
@@ -51,24 +57,31 @@ _TIERS: tuple[Tier, ...] = (
     Tier("folded", "context"),
 )
 
-# For each neuron on the page, its best path that holds one of the matching tokens in the right role.
-_SHOWN = """
-    with hit as (select unnest($1::integer[]) as neuron_id, unnest($2::varchar[]) as role,
-                        unnest($3::boolean[]) as exact),
-    wanted as (select model_id, list(token_id) filter (text = $4) as exact_ids, list(token_id) as ids
-               from tokens where text = $4 or (norm = $5 and $5 <> '') group by model_id)
-    select n.neuron_id, n.name, n.layer, n."index", n.max_activation, s.f1, best.activation, best.text
-    from hit h
-    join neurons n using (neuron_id)
-    join wanted w using (model_id)
+# $1 neuron ids, $2 the tier of each (by number), $3 the token, $4 its folded form.
+_RANKED = """
+    with hit as (select unnest($1::integer[]) as neuron_id, unnest($2::integer[]) as tier),
+    wanted as (
+        select model_id, list(token_id) filter (text = $3) as exact, list(token_id) as folded
+        from tokens where text = $3 or (norm = $4 and $4 <> '') group by model_id
+    ),
+    path as (
+        select h.neuron_id, h.tier, p.activation, p.support, p.text, list_has_any(
+            case when h.tier % 2 = 0 then p.tokens[1:1] else p.tokens[2:] end,
+            case when h.tier < 2 then w.exact else w.folded end) as holds
+        from hit h join paths p using (neuron_id) join neurons n using (neuron_id)
+            join wanted w using (model_id)
+    ),
+    found as (
+        select neuron_id, tier, sum(support) filter (holds) / sum(support) as share,
+            max(activation) filter (holds) as activation,
+            first(text order by activation desc, support desc, text) filter (holds) as shown
+        from path group by all
+    )
+    select n.name, n.layer, n."index", tier, s.f1, share, activation, n.max_activation, shown
+    from found join neurons n using (neuron_id)
     left join scores s on s.neuron_id = n.neuron_id and s.split = 'test' and s.method = 'n2g'
-    join lateral (
-        select p.activation, p.text from paths p
-        where p.neuron_id = h.neuron_id and list_has_any(
-            case when h.role = 'activating' then p.tokens[1:1] else p.tokens[2:] end,
-            case when h.exact then w.exact_ids else w.ids end)
-        order by p.activation desc, p.support desc, p.path_id limit 1
-    ) best on true
+    order by tier, coalesce(s.f1, 0) * share desc, n.max_activation desc, n.neuron_id
+    limit $5 offset $6
 """
 
 
@@ -100,20 +113,18 @@ def search(
     if limit < 1 or offset < 0:
         raise BadParameter(f"limit must be at least 1 and offset at least 0, not {limit} and {offset}.")
     check_token(store, token)
-    tiers = [
-        (tier, token if tier.match == "exact" else fold(token))
-        for tier in _TIERS
-        if role in (None, tier.role) and (tier.match == "exact" or fold(token))
+    folded = fold(token)
+    asked = [
+        (number, tier, token if tier.match == "exact" else folded)
+        for number, tier in enumerate(_TIERS)
+        if role in (None, tier.role) and (tier.match == "exact" or folded)
     ]
-    hits, total = store.fulltext.neurons(tiers, layers=layers, min_f1=min_f1, limit=limit, offset=offset)
-    ids = [neuron_id for neuron_id, _ in hits]
-    roles = [tier.role for _, tier in hits]
-    exact = [tier.match == "exact" for _, tier in hits]
-    shown = {row[0]: row[1:] for row in store.query(_SHOWN, (ids, roles, exact, token, fold(token))).rows}
-    rows = []
-    for neuron_id, tier in hits:
-        name, layer, index, max_activation, f1, activation, path = shown[neuron_id]
-        rows.append(
-            SearchHit(name, layer, index, tier.role, tier.match, f1, activation, max_activation, path)
-        )
-    return Results(tuple(rows), SearchHit, total)
+    found = store.fulltext.neurons([(tier, text) for _, tier, text in asked], layers=layers, min_f1=min_f1)
+    ids = [neuron_id for neurons in found for neuron_id in neurons]
+    numbers = [number for (number, *_), neurons in zip(asked, found, strict=True) for _ in neurons]
+    ranked = store.query(_RANKED, (ids, numbers, token, folded, limit, offset)).rows
+    rows = tuple(
+        SearchHit(name, layer, index, _TIERS[tier].role, _TIERS[tier].match, *facts)
+        for name, layer, index, tier, *facts in ranked
+    )
+    return Results(rows, SearchHit, len(ids))

@@ -2,9 +2,8 @@
 
 A tantivy index with one document per neuron (its tokens by role) and one per path (its tokens in reading
 order, so that phrases work), each with exact and folded token fields. A token is one word of such a field:
-its text is percent-encoded, so that spaces, quotes and line breaks are ordinary characters. Every neuron
-document carries its `rank` (F1, then max activation) as a fast field by which hits are ordered. A query
-costs time in the number of hits.
+its text is percent-encoded, so that spaces, quotes and line breaks are ordinary characters. A query costs
+time in the number of its hits.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ _IGNORED = "*"
 """The word of an ignored position; percent-encoding never gives it."""
 
 _NEURONS = """
-    select n.neuron_id, n.layer, coalesce(s.f1, 0), coalesce(n.max_activation, 0),
+    select n.neuron_id, n.layer, coalesce(s.f1, 0),
         list(distinct t.text) filter (g.kind = 'activating'),
         list(distinct t.norm) filter (g.kind = 'activating'),
         list(distinct t.text) filter (g.kind = 'context'),
@@ -56,7 +55,7 @@ def _words(texts: Iterable[str] | None) -> str:
 
 def _schema() -> tantivy.Schema:
     builder = tantivy.SchemaBuilder()
-    for name in ("neuron_id", "path_id", "layer", "rank"):
+    for name in ("neuron_id", "path_id", "layer"):
         builder.add_unsigned_field(name, stored=False, indexed=True, fast=True)
     builder.add_float_field("f1", stored=False, indexed=True, fast=True)
     for name in ("activating", "activating_folded", "context", "context_folded"):
@@ -66,17 +65,12 @@ def _schema() -> tantivy.Schema:
     return builder.build()
 
 
-def _rank(f1: float, activation: float) -> int:
-    """Orders by F1 to six digits, then by activation."""
-    return (round(f1 * 1_000_000) << 32) | min(round(max(activation, 0.0) * 10_000), (1 << 32) - 1)
-
-
 def build_fulltext(db: duckdb.DuckDBPyConnection, folder: Path) -> None:
     """Write the full-text index of the tables in `db` into a new folder."""
     folder.mkdir()
     index = tantivy.Index(_schema(), path=str(folder))
     writer = index.writer(heap_size=_HEAP, num_threads=1)
-    for neuron_id, layer, f1, activation, act, act_folded, ctx, ctx_folded in db.execute(_NEURONS).fetchall():
+    for neuron_id, layer, f1, act, act_folded, ctx, ctx_folded in db.execute(_NEURONS).fetchall():
         document = tantivy.Document(
             activating=[_words(act)],
             activating_folded=[_words(act_folded)],
@@ -86,7 +80,6 @@ def build_fulltext(db: duckdb.DuckDBPyConnection, folder: Path) -> None:
         document.add_unsigned("neuron_id", neuron_id)
         document.add_unsigned("layer", layer)
         document.add_float("f1", f1)
-        document.add_unsigned("rank", _rank(f1, activation))
         writer.add_document(document)
     texts = {(m, t): (text, norm) for m, t, text, norm in db.execute("select * from tokens").fetchall()}
     for neuron_id, path_id, model_id, tokens in db.execute(_PATHS).fetchall():
@@ -104,7 +97,7 @@ def build_fulltext(db: duckdb.DuckDBPyConnection, folder: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Tier:
-    """One way in which a neuron can hold a token; tiers are ranked in the order they are given."""
+    """One way in which a neuron can hold a token."""
 
     match: Match
     role: Role
@@ -137,41 +130,26 @@ class FullText:
         *,
         layers: Sequence[int] | None,
         min_f1: float | None,
-        limit: int,
-        offset: int,
-    ) -> tuple[list[tuple[int, Tier]], int]:
-        """Neurons that hold a token, each under its first tier; better tiers first, then by rank.
+    ) -> list[list[int]]:
+        """For each tier the ids of the neurons that hold its text and are in no earlier tier.
 
         Args:
             tiers: each with the text to find under it.
             layers: only these.
             min_f1: only neurons that score at least this.
-            limit: most hits returned.
-            offset: hits left out at the front.
-
-        Returns:
-            The hits, and how many there are in all.
         """
-        hits: list[tuple[int, Tier]] = []
-        total = 0
+        found: list[list[int]] = []
         earlier: list[tuple[tantivy.Occur, tantivy.Query]] = []
         for tier, text in tiers:
             term = tantivy.Query.term_query(self._schema, tier.field(), _word(text))
             query = tantivy.Query.boolean_query(
                 [(tantivy.Occur.Must, term), *earlier, *self._filters(layers, min_f1)]
             )
-            room = limit - len(hits)
-            found = self._searcher.search(
-                query, limit=max(room, 1), offset=max(offset - total, 0), order_by_field="rank"
-            )
-            count: int = found.count or 0  # type: ignore[attr-defined]  # missing in the stubs
-            if room > 0 and count > offset - total:
-                addresses = [address for _, address in found.hits]
-                ids = self._searcher.fast_field_values("neuron_id", addresses)
-                hits += [(int(i), tier) for i in _flat(ids)]
-            total += count
+            hits = self._searcher.search(query, limit=max(self._searcher.num_docs, 1), count=False).hits
+            ids = self._searcher.fast_field_values("neuron_id", [address for _, address in hits])
+            found.append([int(i) for i in _flat(ids)])
             earlier.append((tantivy.Occur.MustNot, term))
-        return hits, total
+        return found
 
     def _filters(
         self, layers: Sequence[int] | None, min_f1: float | None

@@ -34,6 +34,19 @@ class ModelRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class WindowRecord:
+    """A row of `windows`."""
+
+    corpus: str
+    source: str
+    start: int
+    joins: tuple[tuple[int, str], ...]
+    """Position and document of every further document that begins in the window."""
+
+    tokens: NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True)
 class ExampleRecord:
     """A row of `examples`."""
 

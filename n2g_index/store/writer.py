@@ -12,16 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import numpy as np
 import orjson
-from numpy.typing import NDArray
 
 from n2g_index.config import neuron_name
 from n2g_index.errors import MissingExtra
 from n2g_index.resources import schema_sql
 from n2g_index.store.fulltext import build_fulltext
 from n2g_index.store.manifest import DATABASE, FULLTEXT
-from n2g_index.store.records import ModelRecord, NeuronRecord
+from n2g_index.store.records import ModelRecord, NeuronRecord, WindowRecord
 from n2g_index.store.staging import disk_errors
 
 _MODEL_ID = 0
@@ -53,16 +51,20 @@ class IndexWriter:
             ]
         )
 
-    def write_windows(
-        self,
-        corpus: Sequence[str],
-        source: Sequence[str],
-        start: NDArray[np.int64],
-        tokens: NDArray[np.int32],
-    ) -> None:
-        """Write the rows of `windows`; `tokens` has shape [n_windows, window]."""
-        ids = range(len(tokens))
-        rows = zip(ids, corpus, source, start.tolist(), tokens, strict=True)
+    def write_windows(self, windows: Iterable[WindowRecord]) -> None:
+        """Write the rows of `windows`, numbered from 0."""
+        rows = (
+            (
+                i,
+                w.corpus,
+                w.source,
+                w.start,
+                [at for at, _ in w.joins],
+                [name for _, name in w.joins],
+                w.tokens,
+            )
+            for i, w in enumerate(windows)
+        )
         self._transaction([("windows", rows)])
 
     def write_neurons(self, neurons: Sequence[NeuronRecord], d_mlp: int) -> None:
