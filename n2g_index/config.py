@@ -17,7 +17,7 @@ FORMAT_VERSION = 1
 FIRING_THRESHOLD = 0.5
 """A token fires a neuron when its normalised activation is at least this (paper, section 4)."""
 
-_NEURON = re.compile(r"\s*(?:[lL](\d+)\s*[/_:]?\s*[nN](\d+)|(\d+)\s*[:_/]\s*(\d+))\s*")
+_NEURON = re.compile(r"\s*(?:[lL](\d{1,9})\s*[/_:]?\s*[nN](\d{1,9})|(\d{1,9})\s*[:_/]\s*(\d{1,9}))\s*")
 
 
 def parse_neuron(text: str) -> tuple[int, int]:
@@ -46,7 +46,7 @@ def parse_ranges(text: str, what: str) -> tuple[int, ...]:
     """
     numbers: set[int] = set()
     for part in text.split(","):
-        found = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
+        found = re.fullmatch(r"\s*(\d{1,6})\s*(?:-\s*(\d{1,6})\s*)?", part)  # no model has a million
         if not found:
             raise BadParameter(f"{what} {text!r} is not a list of numbers and ranges such as 0-3 or 0,2,5-7.")
         first = int(found[1])

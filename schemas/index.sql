@@ -138,8 +138,8 @@ create table scores (                      -- firing tokens of the test examples
 
 create table builds (
     build_id integer primary key,
-    started timestamp with time zone not null,
-    finished timestamp with time zone,
+    started timestamp not null,            -- UTC
+    finished timestamp,                    -- UTC
     versions json not null,
     parameters json not null,
     n_ok integer,

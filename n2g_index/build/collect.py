@@ -187,8 +187,8 @@ def _sampled_density(
     """Share of tokens at or above each neuron's threshold; 0 for neurons that are positive nowhere."""
     import torch
 
-    step = -(-len(windows) // DENSITY_WINDOWS)
-    sample = windows.tokens[::step]
+    n = min(len(windows), DENSITY_WINDOWS)
+    sample = windows.tokens[np.linspace(0, len(windows) - 1, n).astype(np.int64)]
     fired = {layer: np.zeros(len(values), dtype=np.int64) for layer, values in threshold.items()}
     for _, batch in _batches(sample, batch_tokens):
         for layer, activations in model.layer_activations(sorted(threshold), batch):

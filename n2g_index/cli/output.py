@@ -6,9 +6,11 @@ index are shown through `visible`, never as markup or raw control characters.
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, is_dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +24,17 @@ from n2g_index.graph.labels import columns, shorten, visible
 def print_json(value: Any) -> None:
     """Print one JSON value: an array of objects for a table, an object for a single thing."""
     option = orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
-    click.echo(orjson.dumps(value, default=_plain, option=option).decode())
+    try:
+        text = orjson.dumps(value, default=_plain, option=option).decode()
+    except orjson.JSONEncodeError:  # integers beyond 64 bits
+        text = json.dumps(value, default=_plain, indent=2, ensure_ascii=False)
+    click.echo(text)
 
 
 def _plain(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)
-    return str(value)
+    return float(value) if isinstance(value, Decimal) else str(value)
 
 
 def cell(value: Any) -> str:

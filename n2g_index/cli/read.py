@@ -82,7 +82,11 @@ def search(
         print_json(hits.dicts())
         return
     if names:
-        click.echo("\n".join(hit.neuron for hit in hits))
+        for hit in hits:
+            click.echo(hit.neuron)
+        return
+    if not hits and hits.total:
+        click.echo(f"There are only {hits.total} hits.")
         return
     if not hits:
         click.echo(f"No neuron has {token!r} in its graph under these conditions.")
@@ -167,22 +171,34 @@ def examples(neuron: str, limit: int, split: str | None, index_path: str | None,
     """On which text NEURON is strongest; tokens that fire stand in [brackets] with their activation."""
     with n2g_index.open(index_path) as index:
         found = index.examples(neuron, limit=limit, split=split)
+        status = "ok" if found else index.neuron(neuron).status
     if as_json:
         print_json(found.dicts())
         return
     if not found:
-        click.echo(f"{neuron} is positive nowhere in the corpus.")
+        click.echo(_why_no_examples(status, neuron, split))
     for example in found:
         head = f"#{example.rank}  {example.split}  {example.max_activation:.2f}  {visible(example.source)}"
         click.echo(click.style(head, bold=True))
         click.echo(_snippet(example) + "\n")
 
 
+def _why_no_examples(status: str, neuron: str, split: str | None) -> str:
+    if status == "failed":
+        return f"{neuron} failed in the build and has no examples: 'n2g-index show {neuron}' says why."
+    if status == "dead":
+        return f"{neuron} is positive nowhere in the corpus."
+    return f"{neuron} has no {split} examples."
+
+
 def _snippet(example: Example) -> str:
     first, last = max(0, example.pivot - _CONTEXT), example.pivot + _CONTEXT + 1
     parts = ["…"] if first else []
-    for text, activation in zip(example.tokens[first:last], example.activations[first:last], strict=True):
-        if activation >= 0.5:
+    shown = slice(first, last)
+    for text, activation, fires in zip(
+        example.tokens[shown], example.activations[shown], example.fires[shown], strict=True
+    ):
+        if fires:
             parts.append(click.style(f"[{visible(text)} {activation:.2f}]", fg="red"))
         else:
             parts.append(text if text.strip() and text.isprintable() else visible(text))

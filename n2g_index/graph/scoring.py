@@ -59,6 +59,8 @@ def score(predicted: NDArray[np.float32], actual: NDArray[np.float32], threshold
 
 
 def _correlation(a: NDArray[np.float32], b: NDArray[np.float32]) -> float | None:
+    if not a.size:
+        return None
     x, y = (v.ravel().astype(np.float64) - v.mean(dtype=np.float64) for v in (a, b))
     norm = float(np.sqrt((x @ x) * (y @ y)))
     return float(x @ y) / norm if norm > 0 else None

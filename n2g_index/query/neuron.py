@@ -79,6 +79,9 @@ class Example:
     activations: tuple[float, ...]
     """Normalised activation at each of them."""
 
+    fires: tuple[bool, ...]
+    """Whether the neuron fires there, by the threshold of the build."""
+
 
 def find_neuron(store: Store, name: str) -> int:
     """Return the neuron_id of `L3N15` or any of its spellings.
@@ -168,9 +171,17 @@ def get_examples(store: Store, name: str, *, limit: int = 5, split: str | None =
         "where neuron_id = $1 and ($2 is null or split = $2) order by rank",
         (i, split),
     ).rows
+    threshold = store.manifest.parameters["n2g"]["firing_threshold"]
     examples = tuple(
         Example(
-            rank, half, _source_at(pivot, source, joins), strongest, pivot, tuple(texts), tuple(activations)
+            rank,
+            half,
+            _source_at(pivot, source, joins),
+            strongest,
+            pivot,
+            tuple(texts),
+            tuple(activations),
+            tuple(activation >= threshold for activation in activations),
         )
         for rank, half, source, *joins, strongest, pivot, texts, activations in rows[:limit]
     )

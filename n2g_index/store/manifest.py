@@ -89,13 +89,14 @@ def read_manifest(folder: Path) -> Manifest:
                 "build it again, or install the n2g-index that wrote it."
             )
         manifest = Manifest(**content)
-    except (ValueError, KeyError, TypeError) as error:
+        expected = {name: int(facts["bytes"]) for name, facts in manifest.files.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise IndexIncomplete(f"The manifest of {str(folder)!r} is damaged: run the build again.") from error
-    for name, facts in manifest.files.items():
+    for name, n_bytes in expected.items():
         path = folder / name
         size = path.stat().st_size if path.is_file() else None
-        if size != facts["bytes"]:
-            problem = "is missing" if size is None else f"has {size} bytes instead of {facts['bytes']}"
+        if size != n_bytes:
+            problem = "is missing" if size is None else f"has {size} bytes instead of {n_bytes}"
             raise IndexIncomplete(
                 f"The index {str(folder)!r} is incomplete: {name} {problem}; build it again."
             )

@@ -6,9 +6,9 @@ reach files, the network, extensions or settings. Nothing is loaded into memory 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from n2g_index.store.fulltext import FullText
 from n2g_index.store.manifest import DATABASE, FULLTEXT, Manifest, read_manifest
 
 _READ_ONLY = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
+_RUNS_IT = re.compile(r"\bexplain\b.*\banaly[sz]e\b", re.I | re.S)
+_CORRUPT = "Corrupt database file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,28 +46,34 @@ class Store:
         """
         self.folder = folder
         self.manifest: Manifest = read_manifest(folder)
+        # Both parts are opened now: a reader keeps the index that it opened, also when it is replaced.
+        self.fulltext = FullText(folder / FULLTEXT)
         try:
-            self._db = duckdb.connect(
-                str(folder / DATABASE),
-                read_only=True,
-                config={"enable_external_access": "false", "lock_configuration": "true"},
-            )
+            self._db = _connect(folder / DATABASE)
         except duckdb.Error as error:
-            raise IndexIncomplete(
-                f"The tables of {str(folder)!r} cannot be read: build the index again."
-            ) from error
+            raise self._damaged() from error
 
-    @cached_property
-    def fulltext(self) -> FullText:
-        return FullText(self.folder / FULLTEXT)
+    def _damaged(self) -> IndexIncomplete:
+        return IndexIncomplete(f"The tables of {str(self.folder)!r} are damaged: build the index again.")
 
     def close(self) -> None:
         self._db.close()
 
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> Answer:
-        """Run one of our own statements."""
-        cursor = self._db.execute(sql, list(parameters))
-        return Answer(tuple(column[0] for column in cursor.description or ()), cursor.fetchall())
+        """Run one of our own statements.
+
+        Raises:
+            IndexIncomplete: when the tables are damaged.
+        """
+        try:
+            cursor = self._db.execute(sql, list(parameters))
+            return Answer(_columns(cursor), cursor.fetchall())
+        except (duckdb.IOException, duckdb.FatalException, duckdb.InternalException) as error:
+            raise self._damaged() from error
+        except duckdb.Error as error:
+            if _CORRUPT in str(error):
+                raise self._damaged() from error
+            raise
 
     def user_query(self, sql: str, limit: int | None = None) -> Answer:
         """Run a user's statement.
@@ -79,10 +87,45 @@ class Store:
         """
         try:
             statements = self._db.extract_statements(sql)
-            if len(statements) != 1 or statements[0].type not in _READ_ONLY:
+            if len(statements) != 1 or statements[0].type not in _READ_ONLY or _RUNS_IT.search(sql):
                 raise QueryError("The index is read-only: give exactly one SELECT statement.")
             cursor = self._db.execute(statements[0])
-            columns = tuple(column[0] for column in cursor.description or ())
-            return Answer(columns, cursor.fetchall() if limit is None else cursor.fetchmany(limit))
-        except duckdb.Error as error:
-            raise QueryError(f"SQL: {' '.join(str(error).split())}") from error
+            return Answer(_columns(cursor), cursor.fetchall() if limit is None else cursor.fetchmany(limit))
+        except (duckdb.Error, OverflowError, ValueError) as error:
+            if _CORRUPT in str(error):
+                raise self._damaged() from error
+            raise QueryError(f"SQL: {_one_line(error)}") from error
+
+
+def _connect(file: Path) -> duckdb.DuckDBPyConnection:
+    """Open the tables read-only in a database instance of their own.
+
+    DuckDB hands one process the same instance for the same path, so a file that has been replaced would go
+    on being read by whoever opens its path next; attached to an instance in memory, it is opened afresh.
+    """
+    db = duckdb.connect(":memory:")
+    quoted = str(file).replace("'", "''")
+    db.execute(f"attach '{quoted}' as neurons_db (read_only)")
+    db.execute("use neurons_db")
+    db.execute("set enable_external_access = false")
+    db.execute("set lock_configuration = true")
+    return db
+
+
+def _columns(cursor: duckdb.DuckDBPyConnection) -> tuple[str, ...]:
+    """Column names, made distinct: `select 1 as a, 2 as a` has the columns a and a_1."""
+    names: list[str] = []
+    for name, *_ in cursor.description or ():
+        distinct = name
+        number = 0
+        while distinct in names:
+            number += 1
+            distinct = f"{name}_{number}"
+        names.append(distinct)
+    return tuple(names)
+
+
+def _one_line(error: Exception) -> str:
+    """DuckDB's message; of one that quotes a Python traceback, only what it says itself."""
+    text = str(error).split("Traceback (most recent call last)")[0]
+    return " ".join(text.split()) or type(error).__name__

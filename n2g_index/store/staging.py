@@ -19,9 +19,10 @@ from types import TracebackType
 import duckdb
 
 from n2g_index.errors import BuildError, DiskError
+from n2g_index.store.manifest import MANIFEST
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
+_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG}
 
 
 @contextmanager
@@ -36,16 +37,27 @@ def disk_errors(target: Path) -> Iterator[None]:
         if error.errno in _REFUSED:
             raise DiskError(f"Nothing can be written to {where!r}: {os.strerror(error.errno)}.") from error
         raise
-    except (duckdb.IOException, duckdb.FatalException, ValueError) as error:
-        # tantivy and DuckDB hand the operating system's message on as text.
+    except (duckdb.Error, ValueError) as error:
+        # DuckDB and tantivy hand the operating system's message on as text, tantivy's threads not even that.
         text = str(error).lower()
-        if any(os.strerror(code).lower() in text for code in _FULL) or "could not write" in text:
+        signs = (*(os.strerror(code).lower() for code in _FULL), "could not write", "index writer was killed")
+        if any(sign in text for sign in signs):
             raise DiskError(_full_message(where)) from error
         raise
 
 
 def _full_message(where: str) -> str:
     return f"There is no space left to write in {where!r}: free some and run the build again."
+
+
+def _check_target(target: Path, *, replace: bool) -> None:
+    """Only an index may be replaced, and only when that was asked for."""
+    if not os.path.lexists(target):
+        return
+    if not replace:
+        raise BuildError(f"{str(target)!r} exists already: name another with -o, or pass --replace.")
+    if target.is_symlink() or not (target / MANIFEST).is_file():
+        raise BuildError(f"{str(target)!r} is not an index, so it is not replaced: name another with -o.")
 
 
 class Staging:
@@ -58,19 +70,24 @@ class Staging:
             BuildError: when the target exists and may not be replaced, or another build is writing it.
             DiskError: when the folder cannot be made.
         """
+        if target.name in ("", ".."):
+            raise BuildError(f"{str(target)!r} is no name for an index: give one such as demo.n2g with -o.")
         self.target = target
         self.folder = target.with_name(target.name + ".building")
-        if target.exists() and not replace:
-            raise BuildError(f"{str(target)!r} exists already: name another with -o, or pass --replace.")
         with disk_errors(target):
+            _check_target(target, replace=replace)
             target.absolute().parent.mkdir(parents=True, exist_ok=True)
             self._lock = open(target.with_name(target.name + ".lock"), "w")  # noqa: SIM115 - held until close
         if not self._take_lock():
             self._lock.close()
             raise BuildError(f"Another build is writing {str(target)!r}: wait for it or stop it.")
-        with disk_errors(target):
-            shutil.rmtree(self.folder, ignore_errors=True)  # left by a build that was killed
-            self.folder.mkdir()
+        try:
+            with disk_errors(target):
+                shutil.rmtree(self.folder, ignore_errors=True)  # left by a build that was killed
+                self.folder.mkdir()
+        except BaseException:
+            self._release()
+            raise
 
     def _take_lock(self) -> bool:
         try:
@@ -87,6 +104,9 @@ class Staging:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
+        self._release()
+
+    def _release(self) -> None:
         Path(self._lock.name).unlink(missing_ok=True)
         self._lock.close()
 

@@ -7,6 +7,7 @@ tables whole or not at all. Rows go in as Arrow tables, column by column.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -104,7 +105,8 @@ class IndexWriter:
                     self._insert(table, rows)
                 self._db.execute("commit")
             except BaseException:
-                self._db.rollback()
+                with suppress(duckdb.Error):  # a commit that failed has ended the transaction itself
+                    self._db.rollback()
                 raise
 
     def _insert(self, table: str, rows: Rows) -> None:
@@ -140,7 +142,7 @@ def _arrow_type(pa: Any, kind: str) -> Any:
         "BOOLEAN": pa.bool_(),
         "VARCHAR": pa.string(),
         "JSON": pa.string(),
-        "TIMESTAMP WITH TIME ZONE": pa.timestamp("us", tz="UTC"),
+        "TIMESTAMP": pa.timestamp("us"),
     }[kind]
 
 

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from n2g_index.build.models.transformer_lens import EMBEDDED, TransformerLensModel, quiet
+from n2g_index.build.models.transformer_lens import EMBEDDED, TransformerLensModel, load_whole, quiet, reason
 from n2g_index.errors import MissingExtra, ModelError
 from n2g_index.resources import embedded_helper
 
@@ -62,8 +62,8 @@ class SharedTokenizerHelper:
 
     max_length: int
     batch_tokens: int = 8192
-    _known: dict[tuple[bytes, int], tuple[Candidate, ...]] = field(default_factory=dict)
-    """Answers by masked context: neurons share contexts."""
+    _known: dict[tuple[bytes, int, int, int, float], tuple[Candidate, ...]] = field(default_factory=dict)
+    """Answers by masked context, place, original and limits: neurons share contexts."""
 
     def propose(
         self, places: Sequence[Place], *, limit: int, min_probability: float
@@ -71,7 +71,7 @@ class SharedTokenizerHelper:
         keys, new = [], {}
         for tokens, position in places:
             inputs, at = self._inputs(tokens, position)
-            key = (inputs.tobytes(), int(tokens[position]))
+            key = (inputs.tobytes(), at, int(tokens[position]), limit, min_probability)
             keys.append(key)
             if key not in self._known:
                 new[key] = (inputs, at, int(tokens[position]))
@@ -148,18 +148,9 @@ class TextHelper:
         room = min(self.tokenizer.model_max_length, int(self.model.config.max_position_embeddings)) - 3
         before = self.tokenizer.encode(left, add_special_tokens=False)[-(room // 2) :]
         after = self.tokenizer.encode(right, add_special_tokens=False)[: room - len(before)]
-        row = (
-            self.tokenizer.build_inputs_with_special_tokens([*before, self.tokenizer.mask_token_id, *after])
-            if hasattr(self.tokenizer, "build_inputs_with_special_tokens")
-            else [
-                self.tokenizer.cls_token_id,
-                *before,
-                self.tokenizer.mask_token_id,
-                *after,
-                self.tokenizer.sep_token_id,
-            ]
-        )
-        return list(row), row.index(self.tokenizer.mask_token_id)
+        first, last = self.tokenizer.cls_token_id, self.tokenizer.sep_token_id
+        row = [first, *before, self.tokenizer.mask_token_id, *after, last]
+        return [token for token in row if token is not None], len(before) + (first is not None)
 
     def _map(self, predictions: Sequence[tuple[int, float]], original: int) -> tuple[Candidate, ...]:
         """Predictions as single target tokens, spaced and capitalised like the original."""
@@ -214,18 +205,19 @@ def load_helper(name: str, target: TransformerLensModel, device: str) -> Helper 
     folder = embedded_helper() if name == EMBEDDED else Path(name)
     source = str(folder) if folder.exists() else name
     try:
-        from transformers import AutoModelForMaskedLM, AutoTokenizer
+        from transformers import AutoTokenizer
     except ImportError as error:
         raise MissingExtra("Reading a helper model", "build") from error
     with quiet():
         try:
             tokenizer = AutoTokenizer.from_pretrained(source)
-            model = AutoModelForMaskedLM.from_pretrained(source).float().eval().to(device)
+            model = load_whole("AutoModelForMaskedLM", source).eval().to(device)
+        except ModelError:
+            raise
         except Exception as error:  # the loaders raise whatever their backends raise
-            reason = str(error).strip().split("\n")[0].rstrip(".")
             raise ModelError(
-                f"The helper {name!r} cannot be opened ({reason}); name a local masked LM with --helper DIR, "
-                "or build without substitutes: --helper none."
+                f"The helper {name!r} cannot be opened ({reason(error)}); "
+                "name a local masked LM with --helper DIR, or build without substitutes: --helper none."
             ) from error
     if tokenizer.mask_token_id is None:
         raise ModelError(f"The helper {name!r} has no mask token: it is not a masked language model.")

@@ -15,13 +15,14 @@ POST_HOOK = "blocks.{layer}.mlp.hook_post"
 OUT_HOOK = "blocks.{layer}.mlp.out.hook_in"
 
 
-def choose_hook(act_fn: str, hooks: Collection[str], requested: str | None = None) -> str:
+def choose_hook(act_fn: str, hooks: Collection[str], requested: str | None = None, n_layers: int = 1) -> str:
     """Return the hook to read, with `{layer}` in place of the layer.
 
     Args:
         act_fn: the model's activation function, as TransformerLens names it.
         hooks: every hook name of the model.
         requested: a hook the user named, with `{layer}`.
+        n_layers: how many layers must have it.
 
     Raises:
         ModelError: when there is no such hook.
@@ -35,7 +36,7 @@ def choose_hook(act_fn: str, hooks: Collection[str], requested: str | None = Non
     else:
         candidates = [POST_HOOK, OUT_HOOK]
     for hook in candidates:
-        if hook.format(layer=0) in hooks:
+        if all(hook.replace("{layer}", str(layer)) in hooks for layer in range(n_layers)):
             return hook
     near = sorted(h.replace("blocks.0.", "blocks.{layer}.") for h in hooks if h.startswith("blocks.0.mlp"))
     listing = ", ".join(near) or "none"

@@ -7,10 +7,12 @@ is then cut off, and stray bytes are written as `\\xNN`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+_SENTENCEPIECE_BYTE = re.compile("<0x[0-9A-F]{2}>")
 
 
 def _byte_alphabet() -> dict[str, int]:
@@ -39,10 +41,10 @@ def token_texts(tokenizer: Any, vocab_size: int) -> tuple[str, ...]:
         whole = decode([anchor, token_id])
         own = whole[len(prefix) :] if whole.startswith(prefix) else decode([token_id])
         piece = pieces[token_id]
+        if REPLACEMENT in own and _SENTENCEPIECE_BYTE.fullmatch(piece):
+            return f"\\x{piece[3:5].lower()}"
         if REPLACEMENT in own and all(c in alphabet for c in piece):
             return bytes(alphabet[c] for c in piece).decode("utf-8", errors="backslashreplace")
-        if REPLACEMENT in own and len(piece) == 6 and piece.startswith("<0x"):  # SentencePiece byte
-            return f"\\x{piece[3:5].lower()}"
         return own
 
     return tuple(text(token_id) for token_id in range(vocab_size))

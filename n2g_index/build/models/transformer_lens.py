@@ -53,22 +53,27 @@ class TransformerLensModel:
             parameter.requires_grad_(False)
         self._device = next(iter(bridge.parameters())).device
         self.tokenizer = bridge.tokenizer
-        if self.tokenizer is None:
-            raise ModelError(f"The model {name} has no tokenizer: put its files into the model's folder.")
-        self._hook = choose_hook(str(bridge.cfg.act_fn), bridge.hook_dict, hook)
+        if self.tokenizer is None or not self.tokenizer.encode("a", add_special_tokens=False):
+            raise ModelError(f"The model {name!r} has no tokenizer: put its files into the model's folder.")
+        self._hook = choose_hook(str(bridge.cfg.act_fn), bridge.hook_dict, hook, int(bridge.cfg.n_layers))
         self._lean: LeanForward | None = None
         self.info = self._describe(name)
         self._lean = self._checked_lean()
+        self._check_causal()
 
     def _describe(self, name: str) -> ModelInfo:
         cfg, tokenizer = self.bridge.cfg, self.tokenizer
         bos: int | None = _first(tokenizer.bos_token_id, tokenizer.eos_token_id)
         if bos is None:
-            raise ModelError(f"The tokenizer of {name} has neither a BOS nor an end-of-text token.")
+            raise ModelError(f"The tokenizer of {name!r} has neither a BOS nor an end-of-text token.")
         pad = tokenizer.pad_token_id
         mask = _first(pad if pad != bos else None, tokenizer.unk_token_id, tokenizer.eos_token_id, bos)
         self._bos = bos
-        d_mlp = self.activations(0, np.zeros((1, 2), dtype=np.int32)).shape[-1]
+        d_mlp, longer = (self.activations(0, np.zeros((1, n), dtype=np.int32)).shape[-1] for n in (2, 3))
+        if d_mlp != longer:
+            raise ModelError(
+                f"The hook {self._hook!r} has no neurons: its last dimension is the text's length."
+            )
         return ModelInfo(
             name=name,
             n_layers=int(cfg.n_layers),
@@ -128,6 +133,15 @@ class TransformerLensModel:
         self.bridge.run_with_hooks(batch, fwd_hooks=hooks, stop_at_layer=max(layers) + 1)
         return seen
 
+    def _check_causal(self) -> None:
+        """Pruning and masking are exact only where a token cannot change what comes before it."""
+        tokens = np.array([[3, 4, 5, 6], [3, 4, 5, 7]], dtype=np.int32) % self.info.vocab_size
+        one, other = self.activations(self.info.n_layers - 1, tokens)[:, :3].cpu().numpy()
+        if not np.allclose(one, other, rtol=1e-3, atol=1e-4, equal_nan=True):
+            raise ModelError(
+                f"{self.info.name!r} is not a causal language model: later tokens change earlier ones."
+            )
+
     def _checked_lean(self) -> LeanForward | None:
         """The short forward pass, if it gives what the bridge gives on every layer."""
         import torch
@@ -167,10 +181,11 @@ def load_target(name: str, *, hook: str | None = None, device: str = "auto") -> 
         try:
             if _is_native(folder):
                 bridge = _boot_native(folder, chosen)
-            elif name.startswith(LEGACY_PREFIXES):
+            elif name.startswith(LEGACY_PREFIXES) and not folder.is_dir():
                 bridge = TransformerBridge.boot_tl_legacy(name, device=chosen)
             else:
-                bridge = TransformerBridge.boot_transformers(name, device=chosen)
+                weights = load_whole("AutoModelForCausalLM", name).to(chosen)
+                bridge = TransformerBridge.boot_transformers(name, device=chosen, hf_model=weights)
         except ModelError:
             raise
         except Exception as error:  # the loaders below raise whatever their backends raise
@@ -178,14 +193,46 @@ def load_target(name: str, *, hook: str | None = None, device: str = "auto") -> 
     return TransformerLensModel(bridge, name, hook)
 
 
+def load_whole(auto_class: str, source: str) -> Any:
+    """Load a Hugging Face model, float32, and make sure that every weight came from its files.
+
+    transformers fills what a checkpoint lacks with random numbers; an index of those would mean nothing.
+
+    Args:
+        auto_class: name of the class in `transformers` that knows the head.
+        source: hub name or folder.
+
+    Raises:
+        ModelError: when weights are missing or have another shape than the configuration says.
+    """
+    import torch
+    import transformers
+
+    model, report = getattr(transformers, auto_class).from_pretrained(
+        source, output_loading_info=True, ignore_mismatched_sizes=True, dtype=torch.float32
+    )
+    wrong = [f"{found[0]} has another shape" for found in sorted(report.get("mismatched_keys", ()))]
+    lacking = [f"{key} is missing" for key in sorted(report["missing_keys"])]
+    if wrong or lacking:
+        raise ModelError(f"The weights of {source!r} do not fit its config.json: {(wrong + lacking)[0]}.")
+    return model
+
+
+def reason(error: Exception) -> str:
+    """What a loader said, in one line without a full stop."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    # A first line that ends in a colon only announces the next one.
+    text = " ".join(lines[:2]) if lines and lines[0].endswith(":") else lines[0] if lines else ""
+    return text.rstrip(".") or type(error).__name__
+
+
 def _cannot_open(name: str, error: Exception) -> str:
-    reason = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
     if not Path(name).exists():
         return (
             f"The model {name!r} is neither a local folder nor a model that the Hugging Face hub gave "
-            f"({reason}); give a folder with config.json, weights and tokenizer, or 'embedded'."
+            f"({reason(error)}); give a folder with config.json, weights and tokenizer, or 'embedded'."
         )
-    return f"The model in {name!r} cannot be opened: {reason}."
+    return f"The model in {name!r} cannot be opened: {reason(error)}."
 
 
 def _is_native(folder: Path) -> bool:
@@ -193,9 +240,12 @@ def _is_native(folder: Path) -> bool:
     if not config.is_file():
         return False
     try:
-        return bool(json.loads(config.read_text(encoding="utf-8")).get("architecture") == NATIVE_ARCHITECTURE)
+        content = json.loads(config.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ModelError(f"{config} is not valid JSON: {error}.") from error
+    if not isinstance(content, dict):
+        raise ModelError(f"{config} must hold one JSON object.")
+    return content.get("architecture") == NATIVE_ARCHITECTURE
 
 
 def _boot_native(folder: Path, device: str) -> Any:
@@ -223,7 +273,7 @@ def _device(torch: Any, wanted: str) -> str:
     if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        torch.empty(1, device=wanted)
+        torch.zeros(1, device=wanted).item()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ModelError(f"The device {wanted!r} is not available here; use --device cpu.") from error
     return wanted
@@ -238,7 +288,12 @@ def _weights_sha256(bridge: Any) -> str:
     import torch
 
     digest = hashlib.sha256()
-    for name, tensor in sorted(bridge.original_model.state_dict().items()):
+    # The bridge's wrappers stand in the names and may list a weight twice; they are no part of the model.
+    weights = {
+        name.replace("._original_component", ""): tensor
+        for name, tensor in bridge.original_model.state_dict().items()
+    }
+    for name, tensor in sorted(weights.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

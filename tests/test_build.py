@@ -1,0 +1,219 @@
+"""Builds end to end: the same index from the same inputs, and one clear refusal for everything else."""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import n2g_index
+from n2g_index import BuildConfig
+from n2g_index.build import build
+from n2g_index.build.models.transformer_lens import TransformerLensModel
+from n2g_index.config import N2GConfig
+from n2g_index.errors import (
+    BadParameter,
+    BuildError,
+    CorpusError,
+    DiskError,
+    ModelError,
+    N2GError,
+    NeuronNotFound,
+)
+from n2g_index.resources import embedded_model
+
+TEXT = (
+    "import numpy as np\nfrom pathlib import Path\n\n\ndef main(argv):\n    return [int(x) for x in argv]\n"
+)
+TABLES = ("models", "tokens", "neurons", "nodes", "edges", "graph_nodes", "graph_edges", "paths", "lattices",
+          "examples", "windows", "scores")  # fmt: skip
+SMALL = BuildConfig(layers=(0, 2), neurons=tuple(range(6)), max_tokens=12_000, window=64)
+
+
+def contents(folder: Path) -> dict[str, list[tuple[object, ...]]]:
+    """Every row of every table, floats to six digits: batches of another size sum in another order."""
+    index = n2g_index.open(folder)
+
+    def rounded(value: object) -> object:
+        if isinstance(value, float):
+            return float(f"{value:.4g}") if abs(value) > 1e-6 else 0.0
+        return tuple(map(rounded, value)) if isinstance(value, list) else value
+
+    return {
+        table: [tuple(map(rounded, row)) for row in index.sql(f"select * from {table} order by all").rows]
+        for table in TABLES
+    }
+
+
+def test_an_index_holds_every_neuron_asked_for(tmp_path: Path) -> None:
+    summary = build(SMALL, tmp_path / "a.n2g")
+    index = n2g_index.open(tmp_path / "a.n2g")
+    rows = index.sql(
+        'select layer, "index", status, n_examples, n_paths, n_nodes from neurons order by neuron_id'
+    ).rows
+    assert [(layer, number) for layer, number, *_ in rows] == [
+        (layer, n) for layer in (0, 2) for n in range(6)
+    ]
+    assert (summary.n_ok, summary.n_dead, summary.n_failed) == (
+        sum(row[2] == "ok" for row in rows), sum(row[2] == "dead" for row in rows), 0,
+    )  # fmt: skip
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.n2g"]
+    assert sorted(p.name for p in (tmp_path / "a.n2g").iterdir()) == [
+        "fulltext",
+        "manifest.json",
+        "neurons.duckdb",
+    ]
+    consistent = """
+        select count(*) from neurons n where
+            n_paths <> (select count(*) from paths p where p.neuron_id = n.neuron_id)
+            or n_nodes <> (select count(*) from nodes x where x.neuron_id = n.neuron_id)
+            or n_paths <> (select count(*) from nodes x where x.neuron_id = n.neuron_id and is_end)
+            or n_examples <> (select count(*) from examples e where e.neuron_id = n.neuron_id)
+            or n_components <> (
+                select count(distinct component) from graph_nodes g where g.neuron_id = n.neuron_id)
+            or n_nodes - n_activating <> (select count(*) from edges e where e.neuron_id = n.neuron_id)
+    """
+    assert index.sql(consistent).rows == [(0,)]
+
+
+def test_the_same_inputs_give_the_same_index_whatever_the_batches_and_chunks(tmp_path: Path) -> None:
+    build(SMALL, tmp_path / "a.n2g")
+    again = BuildConfig(
+        layers=(0, 2), neurons=tuple(range(6)), max_tokens=12_000, window=64, chunk=4, batch_tokens=700
+    )
+    build(again, tmp_path / "b.n2g")
+    assert contents(tmp_path / "a.n2g") == contents(tmp_path / "b.n2g")
+
+
+def test_manifest_says_how_it_was_made(tmp_path: Path) -> None:
+    build(SMALL, tmp_path / "a.n2g")
+    manifest = json.loads((tmp_path / "a.n2g" / "manifest.json").read_text())
+    assert manifest["format_version"] == 1
+    assert manifest["model"]["name"] == "embedded"
+    assert manifest["parameters"]["n2g"]["importance_threshold"] == 0.75
+    assert manifest["corpus"]["window"] == 64
+
+
+def test_substitutes_only_add_paths(tmp_path: Path) -> None:
+    build(SMALL, tmp_path / "with.n2g")
+    build(
+        BuildConfig(layers=(0, 2), neurons=tuple(range(6)), max_tokens=12_000, window=64, helper="none"),
+        tmp_path / "without.n2g",
+    )
+    paths = "select neuron_id, tokens from paths order by all"
+    with_helper = {(i, tuple(p)) for i, p in n2g_index.open(tmp_path / "with.n2g").sql(paths).rows}
+    without = {(i, tuple(p)) for i, p in n2g_index.open(tmp_path / "without.n2g").sql(paths).rows}
+    assert without < with_helper
+
+
+def test_own_text_and_own_model(tmp_path: Path, gpt2: Path) -> None:
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "a.py").write_text(TEXT * 40)
+    config = BuildConfig(
+        model=str(gpt2), corpus=(str(tmp_path / "texts"),), helper="none", window=31, neurons=tuple(range(8))
+    )
+    build(config, tmp_path / "own.n2g")
+    index = n2g_index.open(tmp_path / "own.n2g")
+    assert index.info().model == str(gpt2)
+    assert index.sql("select distinct layer from neurons order by layer").rows == [(0,), (1,), (2,)]
+    assert index.sql("select distinct source from windows").rows == [("a.py",)]
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "sentence"),
+    [
+        ({"model": "nobody/nothing"}, ModelError, "neither a local folder nor a model"),
+        ({"helper": "nobody/nothing"}, ModelError, "--helper none"),
+        ({"corpus": ("missing.txt",)}, CorpusError, "missing.txt"),
+        ({"corpus": ("EMPTY",)}, CorpusError, "holds no text"),
+        ({"corpus": ("SHORT",)}, CorpusError, "fewer than one window"),
+        ({"layers": (7,)}, NeuronNotFound, "its layers are 0 to 3"),
+        ({"neurons": (768,)}, NeuronNotFound, "the last is L0N767"),
+        ({"window": 300}, BadParameter, "does not fit"),
+        ({"hook": "blocks.{layer}.nothing"}, ModelError, "--hook"),
+        ({"device": "cuda:9"}, ModelError, "--device cpu"),
+    ],
+)
+def test_bad_input_is_refused_and_leaves_nothing(
+    tmp_path: Path, change: dict[str, object], kind: type[N2GError], sentence: str
+) -> None:
+    (tmp_path / "empty.txt").write_text("")
+    (tmp_path / "short.txt").write_text("import this\n")
+    files = {"EMPTY": str(tmp_path / "empty.txt"), "SHORT": str(tmp_path / "short.txt")}
+    if "corpus" in change:
+        change = {"corpus": tuple(files.get(name, name) for name in change["corpus"])}  # type: ignore[attr-defined]
+    with pytest.raises(kind, match=sentence) as caught:
+        build(BuildConfig(**{"max_tokens": 2_000, "window": 64, **change}), tmp_path / "x.n2g")  # type: ignore[arg-type]
+    assert str(caught.value).count("\n") == 0
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["empty.txt", "short.txt"]
+
+
+def test_an_index_is_not_overwritten_unasked(tmp_path: Path) -> None:
+    (tmp_path / "x.n2g").mkdir()
+    (tmp_path / "x.n2g" / "precious").write_text("kept")
+    with pytest.raises(BuildError, match="--replace"):
+        build(SMALL, tmp_path / "x.n2g")
+    with pytest.raises(BuildError, match="not an index"):
+        build(SMALL, tmp_path / "x.n2g", replace=True)
+    assert (tmp_path / "x.n2g" / "precious").read_text() == "kept"
+
+
+def test_nan_activations_are_recorded_as_failed(tmp_path: Path, embedded: TransformerLensModel) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for file in embedded_model().iterdir():
+        if file.is_file():
+            (folder / file.name).write_bytes(file.read_bytes())
+    weights = load_file(folder / "model.safetensors")
+    weights["blocks.1.mlp.in.weight"][3] = torch.nan
+    save_file(weights, folder / "model.safetensors")
+    config = BuildConfig(
+        model=str(folder), helper="none", layers=(0, 1), neurons=(2, 3), max_tokens=3_000, window=64
+    )
+    summary = build(config, tmp_path / "x.n2g")
+    index = n2g_index.open(tmp_path / "x.n2g")
+    assert summary.n_failed == 2  # SoLU's softmax spreads one NaN over its whole layer
+    ((status, error),) = index.sql("select status, error from neurons where name = 'L1N3'").rows
+    assert status == "failed"
+    assert "NaN" in error
+    assert index.sql("select status from neurons where name = 'L0N2'").rows == [("ok",)]
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path: Path) -> None:
+    def no_file_above_2_mb() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2 << 20, 2 << 20))
+
+    done = subprocess.run(
+        [sys.executable, "-m", "n2g_index", "build", "--max-tokens", "12000", "--neurons", "0-63", "--window",
+         "64", "--helper", "none", "--quiet", "-o", str(tmp_path / "x.n2g")],
+        preexec_fn=no_file_above_2_mb, capture_output=True, text=True, env=os.environ, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines() == [
+        f"Error: There is no space left to write in {str(tmp_path)!r}: free some and run the build again."
+    ]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_disk_error_is_a_build_error() -> None:
+    assert issubclass(DiskError, BuildError)
+
+
+def test_parameters_out_of_range_are_refused() -> None:
+    for bad in (
+        {"importance_threshold": 0.0},
+        {"keep_threshold": 1.5},
+        {"max_context": 0},
+        {"max_substitutes": -1},
+    ):
+        with pytest.raises(BadParameter):
+            N2GConfig(**bad)
+    for bad in ({"examples": 1}, {"chunk": 0}, {"window": 1}, {"batch_tokens": 0}):
+        with pytest.raises(BadParameter):
+            BuildConfig(**bad)  # type: ignore[arg-type]

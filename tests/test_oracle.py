@@ -1,0 +1,87 @@
+"""The batched engine finds what the literal transcription finds, path by path."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import n2g_index
+from n2g_index import BuildConfig
+from n2g_index.build import build
+from n2g_index.build.models.helper import SharedTokenizerHelper, load_helper
+from n2g_index.build.models.transformer_lens import TransformerLensModel
+from n2g_index.config import N2GConfig
+from n2g_index.index import Index
+from tests.oracle import Oracle, OracleExample, f1, predict
+
+NEURONS_PER_LAYER = 11
+CONFIG = BuildConfig(
+    max_tokens=100_000,
+    examples=12,  # six to train on: the oracle takes seconds for each neuron
+    neurons=tuple(sorted(np.random.default_rng(0).choice(768, NEURONS_PER_LAYER, replace=False).tolist())),
+)
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory: pytest.TempPathFactory) -> Index:
+    out: Path = tmp_path_factory.mktemp("oracle") / "small.n2g"
+    build(CONFIG, out)
+    return n2g_index.open(out)
+
+
+@pytest.fixture(scope="module")
+def oracle(embedded: TransformerLensModel) -> Oracle:
+    helper = load_helper("auto", embedded, embedded.device)
+    assert isinstance(helper, SharedTokenizerHelper)
+    info = embedded.info
+    return Oracle(
+        embedded.bridge, info.hook, info.bos_id, info.mask_id, embedded.token_texts(),
+        helper.model, helper.mask_id, {0, 1, 2}, N2GConfig(),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("layer", range(4))
+def test_paths_equal_the_oracles(index: Index, oracle: Oracle, layer: int) -> None:
+    for neuron in CONFIG.neurons or ():
+        neuron_id = layer * 768 + neuron
+        examples = index.sql(
+            'select w.tokens, e."pivot", e.max_activation from examples e join windows w using (window_id) '
+            f"where neuron_id = {neuron_id} and split = 'train' order by rank"
+        ).rows
+        ((max_activation,),) = index.sql(
+            f"select max_activation from neurons where neuron_id = {neuron_id}"
+        ).rows
+        built = {
+            tuple(tokens): (activation, support)
+            for tokens, activation, support in index.sql(
+                f"select tokens, activation, support from paths where neuron_id = {neuron_id}"
+            ).rows
+        }
+        expected = oracle.paths(layer, neuron, [OracleExample(*row) for row in examples], max_activation)
+        assert built.keys() == expected.keys(), f"L{layer}N{neuron}"
+        for path, (activation, support) in expected.items():
+            assert built[path] == (pytest.approx(activation, abs=1e-4), support), f"L{layer}N{neuron} {path}"
+
+
+def test_scores_equal_the_oracles(index: Index) -> None:
+    for layer in range(4):
+        for neuron in (CONFIG.neurons or ())[:3]:
+            neuron_id = layer * 768 + neuron
+            paths = {
+                tuple(tokens): (activation, 1)
+                for tokens, activation in index.sql(
+                    f"select tokens, activation from paths where neuron_id = {neuron_id}"
+                ).rows
+            }
+            test = index.sql(
+                "select w.tokens, list_transform(e.activations, lambda a: a / n.max_activation) "
+                "from examples e join windows w using (window_id) join neurons n using (neuron_id) "
+                f"where neuron_id = {neuron_id} and split = 'test' order by rank"
+            ).rows
+            predicted = [p for tokens, _ in test for p in predict(paths, tokens)]
+            actual = [float(a) for _, activations in test for a in activations]
+            stored = index.sql(
+                "select precision, recall, f1 from scores where method = 'n2g' and split = 'test' "
+                f"and neuron_id = {neuron_id}"
+            ).rows
+            assert stored == [pytest.approx(f1(predicted, actual, 0.5), abs=1e-9)]
