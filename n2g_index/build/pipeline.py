@@ -7,6 +7,7 @@ Nothing is published unless all of it succeeded.
 
 from __future__ import annotations
 
+import dataclasses
 import platform
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -74,6 +75,7 @@ def build(
         model = load_target(config.model, hook=config.hook, device=config.device)
         layers, neurons = _selection(model.info, config)
         helper = load_helper(config.helper, model, model.device)
+        config = dataclasses.replace(config, helper=helper.name if helper else "none")  # recorded as it is
         windows = read_windows(config, model, reporter)
         explainer = Explainer(
             model, helper, windows, model.token_texts(), config.n2g, config.batch_tokens, ProbeStats()
