@@ -53,7 +53,7 @@ def test_every_path_in_the_readme_exists() -> None:
 
 def test_make_targets_in_the_readme_exist() -> None:
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M)
-    for target in re.findall(r"\bmake ([a-z-]+)", README):
+    for target in re.findall(r"[`$] ?make ([a-z-]+)", README):
         assert target in targets
 
 
