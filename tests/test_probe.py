@@ -35,9 +35,14 @@ class Watched:
         return self.model.token_texts()
 
     def activations(self, layer: int, tokens: NDArray[np.int32]) -> torch.Tensor:
+        return self.model.activations(layer, tokens)
+
+    def values(
+        self, layer: int, tokens: NDArray[np.int32], *places: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
         assert layer == LAYER
         self.batches.append(tokens.tolist())
-        return self.model.activations(layer, tokens)
+        return self.model.values(layer, tokens, *places)
 
     def layer_activations(
         self, layers: Sequence[int], tokens: NDArray[np.int32]

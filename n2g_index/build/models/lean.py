@@ -3,7 +3,9 @@
 A `TransformerBridge` wraps every module of a model so that each intermediate value can be hooked. A build
 hooks one value per layer and runs millions of tokens, so it runs the same modules without their wrappers:
 a plain torch hook reads each neuron layer, and the last one ends the pass right there, before the rest of
-that layer and all later ones. On the embedded model this is about twice as fast as hooking the bridge.
+that layer and all later ones. On the embedded model this is about twice as fast as hooking the bridge. Where
+only some positions of the last layer are asked for, its MLP, which works on each position alone, is given
+only those.
 
 `LeanForward` shares all weights with the bridge. `TransformerLensModel` compares the two once when a model is
 opened and stays with the bridge where they differ.
@@ -53,9 +55,22 @@ class LeanForward:
             raise LookupError(hook)
         self._reads_input = side == "hook_in"
         self._read = [clones[id(_component(block, component).original_component)] for block in bridge.blocks]
+        self._mlps = [clones[id(block.mlp.original_component)] for block in bridge.blocks]
 
-    def run(self, tokens: torch.Tensor, layers: Sequence[int]) -> dict[int, torch.Tensor]:
-        """Return the hooked value of each layer, [batch, seq, d_mlp], for token ids [batch, seq]."""
+    def run(
+        self, tokens: torch.Tensor, layers: Sequence[int], places: torch.Tensor | None = None
+    ) -> dict[int, torch.Tensor]:
+        """Run a batch up to the last of some layers.
+
+        Args:
+            tokens: ids, [batch, seq].
+            layers: which to read.
+            places: indices into the flattened batch; None for all.
+
+        Returns:
+            The hooked value of each layer, [batch, seq, d_mlp]; with `places`, that of the last layer is
+            [1, n_places, d_mlp].
+        """
         found: dict[int, torch.Tensor] = {}
         last = max(layers)
 
@@ -65,6 +80,12 @@ class LeanForward:
                 raise _Stop
 
         handles = []
+        if places is not None:
+            handles.append(
+                self._mlps[last].register_forward_pre_hook(
+                    lambda _, args: (args[0].flatten(0, 1)[places][None], *args[1:])
+                )
+            )
         for layer in layers:
             module = self._read[layer]
             if self._reads_input:

@@ -73,6 +73,17 @@ class TargetModel(Protocol):
         """
         ...
 
+    def values(
+        self,
+        layer: int,
+        tokens: NDArray[np.int32],
+        row: NDArray[np.int64],
+        position: NDArray[np.int64],
+        neuron: NDArray[np.int64],
+    ) -> NDArray[np.float32]:
+        """Some of the values that `activations` gives: at (row, position, neuron), all of shape [n]."""
+        ...
+
     def layer_activations(
         self, layers: Sequence[int], tokens: NDArray[np.int32]
     ) -> Iterator[tuple[int, torch.Tensor]]:

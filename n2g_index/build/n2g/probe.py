@@ -1,8 +1,8 @@
 """What is a neuron's activation at these positions of this sequence?
 
 Stages ask about many sequences for many neurons; `Probe.run` answers all at once: equal sequences are run
-once, sequences of equal length share a batch (so there is no padding to reason about), the forward pass
-stops at the layer, and of its [batch, seq, d_mlp] output only the values asked for leave the device.
+once, sequences of equal length share a batch (so there is no padding to reason about), and the model computes
+of the layer only the places asked for, as far as it can.
 """
 
 from __future__ import annotations
@@ -67,8 +67,6 @@ class Probe:
         self, row: NDArray[np.int64], neuron: NDArray[np.int64], position: NDArray[np.int64]
     ) -> NDArray[np.float32]:
         """Values for flat (row, neuron, position) questions, all of shape [n]."""
-        import torch
-
         sequences = [np.frombuffer(key, dtype=np.int32) for key in self._rows]
         lengths = np.fromiter((len(s) for s in sequences), dtype=np.int64, count=len(sequences))
         order = np.argsort(lengths, kind="stable")  # batch by batch, in an order that only the asking decides
@@ -81,12 +79,9 @@ class Probe:
             batch = np.stack([sequences[i] for i in order[start:end]])
             first, last = np.searchsorted(ranked, (start, end))
             asked = by_rank[first:last]
-            values = self.model.activations(self.layer, batch)  # [batch, seq, d_mlp]
-            index = [
-                torch.from_numpy(a).to(values.device)
-                for a in (ranked[first:last] - start, position[asked], neuron[asked])
-            ]
-            answers[asked] = values[index[0], index[1], index[2]].cpu().numpy()
+            answers[asked] = self.model.values(
+                self.layer, batch, ranked[first:last] - start, position[asked], neuron[asked]
+            )
             self.stats.sequences_run += end - start
             self.stats.tokens_run += batch.size + len(batch)
             self.stats.batches += 1
