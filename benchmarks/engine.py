@@ -40,6 +40,9 @@ from n2g_index.build.windows import Windows
 from n2g_index.config import BuildConfig
 from tests.oracle import Oracle, OracleExample
 
+BATCH_TOKENS = 4096
+"""As a build takes on a CPU."""
+
 STAGES = ("prune", "measure_saliency", "find_substitutes", "build_trie", "condense", "_scores", "_lattices")
 
 
@@ -74,12 +77,10 @@ def measure(config: BuildConfig, sample: int) -> list[Row]:
         activity = collect(
             model, windows, range(model.info.n_layers), examples=config.examples,
             firing_threshold=config.n2g.firing_threshold, scratch=Path(scratch),
-            batch_tokens=config.batch_tokens,
+            batch_tokens=BATCH_TOKENS,
         )  # fmt: skip
         for layer in range(model.info.n_layers):
-            explainer = Explainer(
-                model, helper, windows, texts, config.n2g, config.batch_tokens, ProbeStats()
-            )
+            explainer = Explainer(model, helper, windows, texts, config.n2g, BATCH_TOKENS, ProbeStats())
             numbers = config.neurons or tuple(range(model.info.d_mlp))
             seconds, stages = _engine(explainer, activity[layer], numbers, config.chunk)
             oracle = Oracle(

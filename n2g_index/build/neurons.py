@@ -7,7 +7,7 @@ the two lookup baselines. A neuron that is positive nowhere is `dead`; one whose
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,7 +26,7 @@ from n2g_index.config import N2GConfig
 from n2g_index.graph.condensed import condense
 from n2g_index.graph.labels import path_text
 from n2g_index.graph.matching import predict
-from n2g_index.graph.paths import IGNORE, Path
+from n2g_index.graph.paths import IGNORE, Path, Trace
 from n2g_index.graph.scoring import NGRAM, Score, lookup_paths, score
 from n2g_index.graph.trie import build_trie
 from n2g_index.store.records import ExampleRecord, LatticeRow, NeuronRecord
@@ -38,6 +38,10 @@ class Explained:
 
     saliencies: tuple[Saliency, ...]
     substitutes: tuple[tuple[Substitute, ...], ...]
+
+    def traces(self, config: N2GConfig) -> Iterator[Trace]:
+        for saliency, substitutes in zip(self.saliencies, self.substitutes, strict=True):
+            yield from trace_paths(saliency, substitutes, config)
 
     def finite(self) -> bool:
         return all(np.isfinite(s.activations).all() and np.isfinite(s.context.kept) for s in self.saliencies)
@@ -84,16 +88,8 @@ class Explainer:
         error = None
         if not activity.finite[neuron] or (found is not None and not found.finite()):
             error, found = f"the model gave NaN or infinite activations at {self.model.info.hook}", None
-        traces = (
-            [
-                trace
-                for saliency, substitutes in zip(found.saliencies, found.substitutes, strict=True)
-                for trace in trace_paths(saliency, substitutes, self.config)
-            ]
-            if found
-            else []
-        )
-        trie = build_trie(traces)
+        trie = build_trie(found.traces(self.config) if found else ())
+        max_activation = float(activity.max_activation[neuron])
         return NeuronRecord(
             layer=activity.layer,
             index=neuron,
@@ -113,9 +109,7 @@ class Explainer:
                 ExampleRecord(e.rank, e.split, e.window_id, e.pivot, e.activation, e.activations)
                 for e in examples
             ),
-            scores=_scores(trie.paths, examples, float(activity.max_activation[neuron]), self.config)
-            if found
-            else {},
+            scores=_scores(trie.paths, examples, max_activation, self.config) if found else {},
         )
 
 

@@ -75,10 +75,14 @@ def build(
         model = load_target(config.model, hook=config.hook, device=config.device)
         layers, neurons = _selection(model.info, config)
         helper = load_helper(config.helper, model, model.device)
-        config = dataclasses.replace(config, helper=helper.name if helper else "none")  # recorded as it is
+        # What was left open is recorded as it was decided.
+        batch_tokens = config.batch_tokens or (4096 if model.device == "cpu" else 65_536)
+        config = dataclasses.replace(
+            config, helper=helper.name if helper else "none", batch_tokens=batch_tokens
+        )
         windows = read_windows(config, model, reporter)
         explainer = Explainer(
-            model, helper, windows, model.token_texts(), config.n2g, config.batch_tokens, ProbeStats()
+            model, helper, windows, model.token_texts(), config.n2g, batch_tokens, ProbeStats()
         )
         writer = IndexWriter(staging.folder, out)
         try:
@@ -159,7 +163,7 @@ def _explain_all(
                 examples=config.examples,
                 firing_threshold=config.n2g.firing_threshold,
                 scratch=Path(scratch),
-                batch_tokens=config.batch_tokens,
+                batch_tokens=explainer.batch_tokens,
                 on_progress=reporter.done,
             )
         reporter.stage("explain", len(layers) * len(neurons), "neurons")

@@ -85,9 +85,7 @@ _N2G = N2GConfig()
 @click.option(
     "--batch-tokens",
     type=click.IntRange(1),
-    default=_DEFAULTS.batch_tokens,
-    show_default=True,
-    help="Tokens per forward pass.",
+    help="Tokens per forward pass; 4096 on a CPU, else 65536.",
 )
 @click.option("--device", default=_DEFAULTS.device, show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
 @click.option(
@@ -99,7 +97,7 @@ _N2G = N2GConfig()
 def build(
     model: str, corpus: tuple[str, ...], helper: str, layers: str | None, neurons: str | None,
     hook: str | None, window: int | None, max_tokens: int | None, text_field: str, examples: int,
-    max_context: int, substitutes: int, chunk: int, batch_tokens: int, device: str, out: Path | None,
+    max_context: int, substitutes: int, chunk: int, batch_tokens: int | None, device: str, out: Path | None,
     replace: bool, quiet: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Build an index of a model's neurons from a text."""
