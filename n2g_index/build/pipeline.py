@@ -110,11 +110,16 @@ def read_windows(config: BuildConfig, model: TargetModel, reporter: Reporter) ->
     length = config.window or min(DEFAULT_WINDOW, room)
     if length > room:
         raise BadParameter(f"A window of {length} tokens does not fit the model: it reads {room} and BOS.")
-    specs = [str(embedded_corpus()) if spec == EMBEDDED else spec for spec in config.corpus]
+    own = str(embedded_corpus())
+    specs = [own if spec == EMBEDDED else spec for spec in config.corpus]
     skipped = Skipped()
     reporter.stage("read corpus", config.max_tokens, "tokens")
     windows = cut_windows(
-        read_documents(specs, text_field=config.text_field, skipped=skipped),
+        (
+            # Where the package lies on this machine is nothing that an index should hold.
+            dataclasses.replace(document, corpus=EMBEDDED) if document.corpus == own else document
+            for document in read_documents(specs, text_field=config.text_field, skipped=skipped)
+        ),
         model.encode,
         length=length,
         separator=model.info.bos_id,

@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from time import monotonic
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import click
 
 from n2g_index.cli.output import print_json
 from n2g_index.config import BuildConfig, N2GConfig, parse_ranges
+
+if TYPE_CHECKING:
+    from rich.progress import Task
 
 _DEFAULTS = BuildConfig()
 _N2G = N2GConfig()
@@ -139,7 +144,7 @@ def _facts(summary: object) -> dict[str, object]:
 
 
 class _Bars:
-    """Shows a build's stages as progress bars with rate and time left, on a terminal only."""
+    """Shows a build's stages as progress bars with rate and time left; off a terminal, as one line each."""
 
     def __init__(self, *, shown: bool) -> None:
         from rich.console import Console
@@ -152,19 +157,21 @@ class _Bars:
             TimeRemainingColumn,
         )
 
-        self._shown = shown
+        self._lines = shown and not sys.stderr.isatty()
         self._progress = Progress(
             TextColumn("{task.description:>12}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[unit]} {task.fields[rate]}"),
+            TextColumn("{task.fields[unit]}"),
+            TextColumn("{task.fields[rate]}"),
             TimeElapsedColumn(),
+            TextColumn("left"),
             TimeRemainingColumn(),
             console=Console(stderr=True),
-            disable=not (shown and sys.stderr.isatty()),
+            disable=not shown or self._lines,
         )
-        self._task: object | None = None
-        self._total: int | None = None
+        self._task: Task | None = None
+        self._begun = 0.0
 
     def __enter__(self) -> _Bars:
         self._progress.start()
@@ -179,22 +186,25 @@ class _Bars:
 
     def stage(self, name: str, total: int | None, unit: str) -> None:
         self._complete()
-        self._total = total
-        self._task = self._progress.add_task(name, total=total, unit=unit, rate="")
-        if self._shown and self._progress.disable:
+        number = self._progress.add_task(name, total=total, unit=unit, rate="")
+        self._task = next(task for task in self._progress.tasks if task.id == number)
+        self._begun = monotonic()
+        if self._lines:
             click.echo(f"{name} ...", err=True)
 
     def done(self, n: int) -> None:
-        for task in self._progress.tasks:
-            if task.id == self._task:
-                rate = f"({task.speed:,.0f}/s)" if task.speed else ""
-                self._progress.update(task.id, completed=n, rate=rate)
+        if self._task is not None:
+            rate = n / max(monotonic() - self._begun, 1e-3)
+            shown = f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.1f}/s"
+            self._progress.update(self._task.id, completed=n, rate=shown)
 
     def warn(self, text: str) -> None:
-        self._progress.console.print(f"Warning: {text}", markup=False, highlight=False, soft_wrap=True)
+        if self._lines:
+            click.echo(f"Warning: {text}", err=True)
+        else:
+            self._progress.console.print(f"Warning: {text}", markup=False, highlight=False, soft_wrap=True)
 
     def _complete(self) -> None:
-        for task in self._progress.tasks:
-            if task.id == self._task:
-                n = task.completed or 1
-                self._progress.update(task.id, total=n, completed=n)
+        if self._task is not None:
+            n = self._task.completed or 1
+            self._progress.update(self._task.id, total=n, completed=n)
