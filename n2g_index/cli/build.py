@@ -144,7 +144,7 @@ def _facts(summary: object) -> dict[str, object]:
 
 
 class _Bars:
-    """Shows a build's stages as progress bars with rate and time left; off a terminal, as one line each."""
+    """Shows a build's stages as bars with rate and time left; off a terminal, a line when each is done."""
 
     def __init__(self, *, shown: bool) -> None:
         from rich.console import Console
@@ -189,8 +189,6 @@ class _Bars:
         number = self._progress.add_task(name, total=total, unit=unit, rate="")
         self._task = next(task for task in self._progress.tasks if task.id == number)
         self._begun = monotonic()
-        if self._lines:
-            click.echo(f"{name} ...", err=True)
 
     def done(self, n: int) -> None:
         if self._task is not None:
@@ -205,6 +203,12 @@ class _Bars:
             self._progress.console.print(f"Warning: {text}", markup=False, highlight=False, soft_wrap=True)
 
     def _complete(self) -> None:
-        if self._task is not None:
-            n = self._task.completed or 1
-            self._progress.update(self._task.id, total=n, completed=n)
+        if self._task is None:
+            return
+        n = self._task.completed or 1
+        self._progress.update(self._task.id, total=n, completed=n)
+        unit = self._task.fields["unit"]
+        if self._lines and unit:
+            click.echo(
+                f"{self._task.description}: {n:,.0f} {unit}, {monotonic() - self._begun:.0f} s", err=True
+            )

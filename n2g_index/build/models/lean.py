@@ -5,7 +5,7 @@ hooks one value per layer and runs millions of tokens, so it runs the same modul
 a plain torch hook reads each neuron layer, and the last one ends the pass right there, before the rest of
 that layer and all later ones. On the embedded model this is about twice as fast as hooking the bridge. Where
 only some positions of the last layer are asked for, its MLP, which works on each position alone, is given
-only those.
+only those. Attention runs in torch's fused kernel: the bridge computes it step by step, to hook its patterns.
 
 `LeanForward` shares all weights with the bridge. `TransformerLensModel` compares the two once when a model is
 opened and stays with the bridge where they differ.
@@ -16,7 +16,8 @@ from __future__ import annotations
 import copy
 import inspect
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -34,18 +35,21 @@ class _Stop(BaseException):
 class LeanForward:
     """The modules of a bridge without their wrappers."""
 
-    def __init__(self, bridge: Any, hook: str) -> None:
+    def __init__(self, bridge: Any, hook: str, *, fused: bool) -> None:
         """Unwrap a bridge.
 
         Args:
             bridge: a `TransformerBridge`.
             hook: the neuron hook, `blocks.{layer}.COMPONENT.hook_in` or `.hook_out`, or an alias of one.
+            fused: whether attention runs in torch's fused kernel, as far as the model allows it.
 
         Raises:
             AttributeError, LookupError: when the hook is not the input or output of one module.
         """
         clones: dict[int, nn.Module] = {}
         self._model = _unwrap(bridge.original_model, clones)
+        if fused:
+            _fuse_attention(clones.values())
         takes = inspect.signature(bridge.original_model.forward).parameters
         self._arguments = {"use_cache": False} if "use_cache" in takes or "kwargs" in takes else {}
         _, _, place = hook.partition("{layer}.")
@@ -100,6 +104,42 @@ class LeanForward:
             for handle in handles:
                 handle.remove()
         return found
+
+
+def _fuse_attention(clones: Iterable[nn.Module]) -> None:
+    """Let Hugging Face models choose torch's kernel, and give it to TransformerLens' native attention."""
+    from transformer_lens.model_bridge.sources.native import NativeAttention
+
+    configs: dict[int, Any] = {}  # modules share their configuration; the bridge's stays as it is
+    for clone in clones:
+        config = vars(clone).get("config")
+        if hasattr(config, "_attn_implementation"):
+            if id(config) not in configs:
+                configs[id(config)] = copy.copy(config)
+                configs[id(config)]._attn_implementation = "sdpa"
+            vars(clone)["config"] = configs[id(config)]
+        elif isinstance(clone, NativeAttention) and clone.causal and not clone.attn_scores_soft_cap > 0:
+            vars(clone)["forward"] = MethodType(_native_attention, clone)
+
+
+def _native_attention(
+    self: Any, hidden: torch.Tensor, position_ids: torch.Tensor | None = None, **_: Any
+) -> tuple[torch.Tensor, None]:
+    """`NativeAttention.forward` for a batch without padding; hidden is [batch, seq, d_model]."""
+    from torch.nn.functional import scaled_dot_product_attention
+
+    batch, seq, _d = hidden.shape
+
+    def heads(projection: nn.Module, n: int) -> torch.Tensor:
+        return projection(hidden).view(batch, seq, n, self.d_head).transpose(1, 2)  # type: ignore[no-any-return]
+
+    q, k, v = heads(self.q, self.n_heads), heads(self.k, self.n_kv_heads), heads(self.v, self.n_kv_heads)
+    if self.rotary is not None:
+        q, k = self.rotary.apply_rope(q, k, position_ids=position_ids)
+    if self.kv_repeats > 1:
+        k, v = k.repeat_interleave(self.kv_repeats, dim=1), v.repeat_interleave(self.kv_repeats, dim=1)
+    mixed = scaled_dot_product_attention(q, k, v, is_causal=True, scale=1 / self.scale)
+    return self.o(mixed.transpose(1, 2).reshape(batch, seq, -1)), None
 
 
 def _component(block: Any, path: str) -> Any:

@@ -170,13 +170,16 @@ class TransformerLensModel:
             )
 
     def _checked_lean(self) -> LeanForward | None:
-        """The short forward pass, if it gives what the bridge gives on every layer."""
+        """The shortest forward pass that gives what the bridge gives on every layer; None if none does."""
+        return next((lean for fused in (True, False) if (lean := self._try_lean(fused))), None)
+
+    def _try_lean(self, fused: bool) -> LeanForward | None:
         import torch
 
         ids = torch.arange(12, device=self._device)[None] % self.info.vocab_size
         layers = range(self.info.n_layers)
         try:
-            lean = LeanForward(self.bridge, self._hook)
+            lean = LeanForward(self.bridge, self._hook, fused=fused)
             with torch.inference_mode():
                 short, full = lean.run(ids, layers), self._hooked(ids, layers)
                 places = torch.tensor([2, 9], device=self._device)
