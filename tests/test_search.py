@@ -12,12 +12,11 @@ import pytest
 import n2g_index
 from n2g_index.config import neuron_name
 from n2g_index.errors import BadParameter, TokenNotFound
-from n2g_index.graph.labels import path_text
+from n2g_index.graph.labels import fold, path_text
 from n2g_index.graph.paths import IGNORE, Trace
 from n2g_index.index import Index
 from n2g_index.query.results import Results
 from n2g_index.query.search import SearchHit
-from n2g_index.query.tokens import fold
 from n2g_index.store.fulltext import Role
 from tests.making import Place, reading, trace, write_index
 

@@ -3,6 +3,9 @@
 Tokens are full of things that vanish on paper: a leading space, a newline, a zero-width joiner, half of a
 character. Whatever would be invisible, or would move its neighbours about, gets a visible stand-in;
 ordinary text of any script stays as it is. Linear in the length of the text.
+
+Here too, as it is the other thing to know of a token's text: `fold`, the form in which texts are compared
+loosely.
 """
 
 from __future__ import annotations
@@ -30,6 +33,11 @@ _RUNS = re.compile(r"(?s)([ \n\t\r])\1*|.")
 _SHAPED = frozenset("\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd")
 # Letters and symbols by category, yet blank: grapheme joiner, Hangul fillers, empty Braille cell.
 _BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
+
+
+def fold(text: str) -> str:
+    """The form in which token texts are compared loosely: stripped, lower case."""
+    return text.strip().lower()
 
 
 def visible(text: str) -> str:

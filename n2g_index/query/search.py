@@ -15,8 +15,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from n2g_index.errors import BadParameter
+from n2g_index.graph.labels import fold
 from n2g_index.query.results import Results
-from n2g_index.query.tokens import check_token, fold
+from n2g_index.query.tokens import check_token
 from n2g_index.store.fulltext import Match, Role, Tier
 from n2g_index.store.reader import Store
 

@@ -8,6 +8,7 @@ vocabulary.
 from __future__ import annotations
 
 from n2g_index.errors import TokenNotFound
+from n2g_index.graph.labels import fold
 from n2g_index.store.reader import Store
 
 _SUGGESTIONS = 5
@@ -17,11 +18,6 @@ _CLOSEST = """
     order by levenshtein(norm, $1) - 0.5 * starts_with(norm, $1)::int, levenshtein(text, $2), text
     limit $3
 """
-
-
-def fold(text: str) -> str:
-    """The form in which token texts are compared loosely."""
-    return text.strip().lower()
 
 
 def check_token(store: Store, text: str) -> None:

@@ -17,6 +17,7 @@ import orjson
 
 from n2g_index.config import neuron_name
 from n2g_index.errors import MissingExtra
+from n2g_index.graph.labels import fold
 from n2g_index.resources import schema_sql
 from n2g_index.store.fulltext import build_fulltext
 from n2g_index.store.manifest import DATABASE, FULLTEXT
@@ -48,7 +49,7 @@ class IndexWriter:
         self._transaction(
             [
                 ("models", iter([row])),
-                ("tokens", ((_MODEL_ID, i, t, t.strip().lower()) for i, t in enumerate(model.token_texts))),
+                ("tokens", ((_MODEL_ID, i, t, fold(t)) for i, t in enumerate(model.token_texts))),
             ]
         )
 

@@ -48,8 +48,3 @@ def token_texts(tokenizer: Any, vocab_size: int) -> tuple[str, ...]:
         return own
 
     return tuple(text(token_id) for token_id in range(vocab_size))
-
-
-def fold(text: str) -> str:
-    """The form in which token texts are compared loosely: stripped, lower case."""
-    return text.strip().lower()
