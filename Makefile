@@ -2,7 +2,8 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-# The CPU build is enough for the embedded model; with another torch already in .venv, that one is used.
+# The CPU build is enough for the embedded model, but where pip knows only PyPI, Linux gets the CUDA build:
+# TORCH='torch --index-url https://download.pytorch.org/whl/cpu' takes the small one. A torch already in .venv is kept.
 TORCH ?= torch==2.13.0
 
 .PHONY: demo test check clean

@@ -1,7 +1,7 @@
 """n2g-index: which neurons do that?
 
-A searchable Neuron-to-Graph index of every MLP neuron of a language model. `open` reads an index; `build`
-(needs the [build] extra) makes one. Both are imported when first used, so that `import n2g_index` is light.
+A searchable Neuron-to-Graph index of every MLP neuron of a language model. `open` reads an index;
+`n2g_index.build.build` (needs the [build] extra) makes one. What is heavy is imported when first used.
 """
 
 from __future__ import annotations
@@ -15,13 +15,12 @@ from n2g_index.errors import N2GError
 if TYPE_CHECKING:
     import os
 
-    from n2g_index.build import build as build
     from n2g_index.index import Index as Index
 
 __version__ = "0.1.0"
-__all__ = ["BuildConfig", "Index", "N2GConfig", "N2GError", "__version__", "build", "open"]
+__all__ = ["BuildConfig", "Index", "N2GConfig", "N2GError", "__version__", "open"]
 
-_LAZY = {"Index": "n2g_index.index", "build": "n2g_index.build.pipeline"}
+_LAZY = {"Index": "n2g_index.index"}
 
 
 def open(path: str | os.PathLike[str] | None = None) -> Index:

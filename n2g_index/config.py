@@ -131,7 +131,7 @@ class BuildConfig:
     """Tokens per forward pass; None for 4,096 on a CPU, whose caches are small, and 65,536 elsewhere."""
 
     device: str = "auto"
-    """`auto`, `cpu`, `cuda`, `cuda:1`, `mps`."""
+    """`auto` (CUDA where there is a GPU), `cpu`, `cuda` or `cuda:1`."""
 
     n2g: N2GConfig = field(default_factory=N2GConfig)
     """Parameters of the algorithm."""
@@ -141,6 +141,12 @@ class BuildConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise BadParameter(f"{name} must be at least 1, not {value}.")
+        for name in ("layers", "neurons"):
+            chosen = getattr(self, name)
+            if chosen is not None:
+                if not chosen or min(chosen) < 0:
+                    raise BadParameter(f"{name} must be numbers from 0, at least one, not {chosen}.")
+                object.__setattr__(self, name, tuple(sorted(set(chosen))))
         if self.examples < 2:
             raise BadParameter("examples must be at least 2: one to train on, one to test on.")
         if self.window is not None and self.window < 2:

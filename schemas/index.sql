@@ -29,7 +29,7 @@ create table neurons (
     name varchar not null,                 -- L3N15
     max_activation float,                  -- over the corpus
     mean_activation double,                -- over the corpus
-    density double,                        -- share of the corpus's tokens on which it fires
+    density double,                        -- share of tokens on which it fires; a sample for common neurons
     n_examples integer not null,
     n_paths integer not null,
     n_nodes integer not null,              -- of the trie
@@ -94,7 +94,7 @@ create table paths (
 create table lattices (                    -- minimal contexts with what may stand at their important places
     neuron_id integer not null,
     lattice_id integer not null,           -- rank of the example
-    position integer not null,             -- in the minimal context; the pivot is the last position
+    position integer not null,             -- tokens back from the pivot, 0 for the pivot itself
     token_id integer not null,
     origin varchar not null check (origin in ('original', 'substitute')),
     probability float,                     -- what the helper gave a substitute

@@ -9,14 +9,19 @@ from n2g_index.index import Index
 
 
 def test_public_names() -> None:
-    assert n2g_index.__all__ == [
-        "BuildConfig", "Index", "N2GConfig", "N2GError", "__version__", "build", "open",
-    ]  # fmt: skip
+    assert n2g_index.__all__ == ["BuildConfig", "Index", "N2GConfig", "N2GError", "__version__", "open"]
     for name in n2g_index.__all__:
         assert getattr(n2g_index, name) is not None
     assert [name for name in vars(Index) if not name.startswith("_")] == [
         "close", "info", "search", "neuron", "examples", "scores", "sql",
     ]  # fmt: skip
+
+
+def test_build_stays_what_it_is() -> None:
+    """A function `n2g_index.build` would be hidden by the package of that name once it is imported."""
+    from n2g_index.build import build
+
+    assert n2g_index.build.build is build
 
 
 def test_every_error_is_drawn_in_the_tree() -> None:

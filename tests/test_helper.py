@@ -243,7 +243,10 @@ def by_text(
     single = {text: token for token, text in enumerate(texts)}
     found: dict[int, Candidate] = {}
     for piece in sorted(range(5, len(weights)), key=lambda piece: -weights[piece]):
-        word = tokenizer.convert_ids_to_tokens(piece).replace("##", "")
+        word = tokenizer.convert_ids_to_tokens(piece)
+        if word.startswith("##") and original[0].isspace():
+            continue  # the inside of a word cannot begin one
+        word = word.removeprefix("##")
         word = word.title() if original.strip().istitle() else word
         token = single.get(re.match(r"\s*", original)[0] + word)  # type: ignore[index]
         if token is not None and token != tokens[position] and weights[piece] >= least:

@@ -1,5 +1,6 @@
 """The batched engine finds what the literal transcription finds, path by path."""
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from n2g_index.build.models.helper import SharedTokenizerHelper, load_helper
 from n2g_index.build.models.transformer_lens import TransformerLensModel
 from n2g_index.config import N2GConfig
 from n2g_index.index import Index
-from tests.oracle import Oracle, OracleExample, f1, predict
+from tests.oracle import IGNORE, Oracle, OracleExample, f1, predict
 
 NEURONS_PER_LAYER = 11
 CONFIG = BuildConfig(
@@ -42,6 +43,7 @@ def oracle(embedded: TransformerLensModel) -> Oracle:
 
 @pytest.mark.parametrize("layer", range(4))
 def test_paths_equal_the_oracles(index: Index, oracle: Oracle, layer: int) -> None:
+    kinds: Counter[str] = Counter()
     for neuron in CONFIG.neurons or ():
         neuron_id = layer * 768 + neuron
         examples = index.sql(
@@ -58,9 +60,19 @@ def test_paths_equal_the_oracles(index: Index, oracle: Oracle, layer: int) -> No
             ).rows
         }
         expected = oracle.paths(layer, neuron, [OracleExample(*row) for row in examples], max_activation)
+        kinds["neurons"] += bool(expected)
+        kinds["with context"] += any(len(path) > 1 for path in expected)
+        kinds["with ignored positions"] += any(IGNORE in path for path in expected)
         assert built.keys() == expected.keys(), f"L{layer}N{neuron}"
         for path, (activation, support) in expected.items():
             assert built[path] == (pytest.approx(activation, abs=1e-4), support), f"L{layer}N{neuron} {path}"
+    # Two empty answers would agree as well.
+    assert kinds["neurons"] >= NEURONS_PER_LAYER - 1
+    assert kinds["with context"] >= 2
+    kept = index.sql(
+        f"select count(*) from lattices where kept and origin = 'substitute' and neuron_id // 768 = {layer}"
+    )
+    assert kept.rows[0][0] > 0
 
 
 def test_scores_equal_the_oracles(index: Index) -> None:

@@ -11,6 +11,8 @@ live in a memory-mapped scratch file that the operating system pages out.
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,8 +29,11 @@ from n2g_index.build.windows import Windows
 if TYPE_CHECKING:
     import torch
 
-DENSITY_WINDOWS = 256
-"""Windows on which density is measured."""
+DENSITY_WINDOWS = 1024
+"""Windows on which the density of common neurons is measured."""
+
+_READING_BYTES = 2 << 30
+"""Most memory for the activations of one pass, all layers together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +89,7 @@ class _TopWindows:
         self.layer = layer
         self.value = np.full((k, d_mlp), -np.inf, dtype=np.float32)
         self.window = np.full((k, d_mlp), np.iinfo(np.int64).max, dtype=np.int64)
-        self.rows = np.lib.format.open_memmap(
-            scratch / f"layer-{layer}.npy", mode="w+", dtype=np.float32, shape=(d_mlp, k, length)
-        )
+        self.rows = _scratch_array(scratch / f"layer-{layer}.f32", (d_mlp, k, length))
         self.total = np.zeros(d_mlp, dtype=np.float64)
         self.n_tokens = 0
         self.floor = self.value.min(axis=0)  # what a window must beat, per neuron
@@ -136,6 +139,23 @@ class _TopWindows:
         )
 
 
+def _scratch_array(path: Path, shape: tuple[int, int, int]) -> NDArray[np.float32]:
+    """A memory-mapped float32 array whose disk space is taken at once.
+
+    A sparse file would be mapped gladly and kill the process with a signal where the disk turns out full.
+
+    Raises:
+        OSError: when there is no room for it.
+    """
+    with path.open("wb") as file:
+        size = 4 * math.prod(shape)
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)
+        else:  # macOS
+            file.write(bytes(size))
+    return np.memmap(path, mode="r+", dtype=np.float32, shape=shape)
+
+
 def collect(
     model: TargetModel,
     windows: Windows,
@@ -163,6 +183,7 @@ def collect(
     tops = {
         layer: _TopWindows(layer, model.info.d_mlp, k, windows.length, scratch) for layer in sorted(layers)
     }
+    batch_tokens = min(batch_tokens, max(1, _READING_BYTES // (4 * len(tops) * model.info.d_mlp)))
     for first, batch in _batches(windows.tokens, batch_tokens):
         for layer, activations in model.layer_activations(sorted(layers), batch):
             tops[layer].add(first, activations)

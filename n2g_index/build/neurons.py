@@ -44,7 +44,11 @@ class Explained:
             yield from trace_paths(saliency, substitutes, config)
 
     def finite(self) -> bool:
-        return all(np.isfinite(s.activations).all() and np.isfinite(s.context.kept) for s in self.saliencies)
+        numbers = [s.activations for s in self.saliencies]
+        numbers += [values for s in self.saliencies for values in s.importance.values()]
+        numbers += [np.array([*s.activations.values()]) for found in self.substitutes for s in found]
+        numbers += [np.array([s.context.kept for s in self.saliencies])]
+        return bool(np.isfinite(np.concatenate(numbers)).all())
 
 
 @dataclass(slots=True)
@@ -153,10 +157,10 @@ def _lattices(found: Explained, config: N2GConfig) -> tuple[LatticeRow, ...]:
             continue
         lattice = context.example.rank
         for k in saliency.important(context.pivot, config.importance_threshold):
-            own = int(context.tokens[k])
-            rows.append(LatticeRow(lattice, k, own, "original", None, context.kept * saliency.scale, True))
+            own, back = int(context.tokens[k]), context.pivot - k
+            rows.append(LatticeRow(lattice, back, own, "original", None, context.kept * saliency.scale, True))
             rows += [
-                LatticeRow(lattice, k, s.token_id, "substitute", s.probability,
+                LatticeRow(lattice, back, s.token_id, "substitute", s.probability,
                            s.activations[context.pivot] * saliency.scale, s.kept)
                 for s in substitutes if s.position == k
             ]  # fmt: skip

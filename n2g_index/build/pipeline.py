@@ -75,12 +75,15 @@ def build(
         model = load_target(config.model, hook=config.hook, device=config.device)
         layers, neurons = _selection(model.info, config)
         helper = load_helper(config.helper, model, model.device)
-        # What was left open is recorded as it was decided.
         batch_tokens = config.batch_tokens or (4096 if model.device == "cpu" else 65_536)
-        config = dataclasses.replace(
-            config, helper=helper.name if helper else "none", batch_tokens=batch_tokens
-        )
         windows = read_windows(config, model, reporter)
+        config = dataclasses.replace(  # what was left open is recorded as it was decided
+            config,
+            helper=helper.name if helper else "none",
+            batch_tokens=batch_tokens,
+            window=windows.length,
+            device=model.device,
+        )
         explainer = Explainer(
             model, helper, windows, model.token_texts(), config.n2g, batch_tokens, ProbeStats()
         )
@@ -114,20 +117,22 @@ def read_windows(config: BuildConfig, model: TargetModel, reporter: Reporter) ->
     specs = [own if spec == EMBEDDED else spec for spec in config.corpus]
     skipped = Skipped()
     reporter.stage("read corpus", config.max_tokens, "tokens")
-    windows = cut_windows(
-        (
-            # Where the package lies on this machine is nothing that an index should hold.
-            dataclasses.replace(document, corpus=EMBEDDED) if document.corpus == own else document
-            for document in read_documents(specs, text_field=config.text_field, skipped=skipped)
-        ),
-        model.encode,
-        length=length,
-        separator=model.info.bos_id,
-        max_tokens=config.max_tokens,
-        on_progress=reporter.done,
-    )
-    for warning in skipped.warnings():
-        reporter.warn(warning)
+    try:
+        windows = cut_windows(
+            (
+                # Where the package lies on this machine is nothing that an index should hold.
+                dataclasses.replace(document, corpus=EMBEDDED) if document.corpus == own else document
+                for document in read_documents(specs, text_field=config.text_field, skipped=skipped)
+            ),
+            model.encode,
+            length=length,
+            separator=model.info.bos_id,
+            max_tokens=config.max_tokens,
+            on_progress=reporter.done,
+        )
+    finally:  # also when nothing is left: the warnings say why
+        for warning in skipped.warnings():
+            reporter.warn(warning)
     return windows
 
 

@@ -92,7 +92,12 @@ _N2G = N2GConfig()
     type=click.IntRange(1),
     help="Tokens per forward pass; 4096 on a CPU, else 65536.",
 )
-@click.option("--device", default=_DEFAULTS.device, show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
+@click.option(
+    "--device",
+    default=_DEFAULTS.device,
+    show_default=True,
+    help="auto (CUDA where there is a GPU), cpu, cuda, cuda:1.",
+)
 @click.option(
     "-o", "--out", type=click.Path(path_type=Path), help="Folder to create; NAME.n2g after the model."
 )

@@ -75,8 +75,10 @@ def main() -> None:
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         _drop_output()
         sys.exit(0)
-    except OSError as error:  # /dev/full, a disk that is full
-        _drop_output()
+    except OSError as error:
+        if error.filename is not None:
+            _fail(f"{error.filename!r} cannot be used: {error.strerror}.", 1)
+        _drop_output()  # /dev/full, a disk that is full
         _fail(f"The output cannot be written: {error.strerror}.", 1)
 
 

@@ -41,12 +41,12 @@ def info(index_path: str | None, as_json: bool) -> None:
         print_json({**facts, "layers": found.layers.dicts()})
         return
     corpus = found.corpus
-    click.echo(f"{found.path}: {found.model}, read at {found.hook}")
+    click.echo(visible(f"{found.path}: {found.model}, read at {found.hook}"))
     click.echo(
-        f"corpus {', '.join(corpus['names'])}: {corpus['tokens']:,} tokens, "
+        f"corpus {visible(', '.join(corpus['names']))}: {corpus['tokens']:,} tokens, "
         f"{corpus['windows']:,} windows of {corpus['window']}"
     )
-    click.echo(f"helper {found.helper}; built {found.finished}; {found.bytes / 1e6:.1f} MB\n")
+    click.echo(f"helper {visible(found.helper)}; built {found.finished}; {found.bytes / 1e6:.1f} MB\n")
     headers = ("layer", "neurons", "dead", "failed", "paths", "per neuron", "longest context", "polysemantic")
     rows = [[cell(value) for value in row.values()] for row in found.layers.dicts()]
     print_table(headers, rows, right=range(len(headers)))
@@ -150,7 +150,7 @@ def _caption(neuron: Neuron) -> str:
 
 def _summary(neuron: Neuron) -> str:
     if neuron.status != "ok":
-        return f"{neuron.status}: {neuron.error or 'it is positive nowhere in the corpus'}"
+        return f"{neuron.status}: {visible(neuron.error or 'it is positive nowhere in the corpus')}"
     parts = [
         f"max activation {neuron.max_activation:.2f}",
         f"fires on {100 * (neuron.density or 0):.3g} % of tokens",
@@ -232,7 +232,9 @@ def scores(index_path: str | None, as_json: bool) -> None:
 
 @click.command()
 @click.argument("statement")
-@click.option("--limit", type=click.IntRange(1), default=1000, show_default=True, help="Most rows printed.")
+@click.option(
+    "--limit", type=click.IntRange(1, 10**9), default=1000, show_default=True, help="Most rows printed."
+)
 @index_options
 def sql(statement: str, limit: int, index_path: str | None, as_json: bool) -> None:
     """Run one reading SQL STATEMENT over the tables (see schemas/index.sql)."""

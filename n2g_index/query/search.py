@@ -51,6 +51,8 @@ class SearchHit:
     """A path with the token, in reading order; the activating token stands in brackets."""
 
 
+_MOST = 2**31 - 1
+
 _TIERS: tuple[Tier, ...] = (
     Tier("exact", "activating"),
     Tier("exact", "context"),
@@ -113,6 +115,8 @@ def search(
     """
     if limit < 1 or offset < 0:
         raise BadParameter(f"limit must be at least 1 and offset at least 0, not {limit} and {offset}.")
+    if max(limit, offset) > _MOST:
+        raise BadParameter(f"limit and offset can be at most {_MOST}, not {limit} and {offset}.")
     check_token(store, token)
     folded = fold(token)
     asked = [

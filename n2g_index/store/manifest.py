@@ -2,7 +2,7 @@
 
 `manifest.json` is written last: a folder without one is not an index. It holds the format version, what the
 index was made from and with, and size and SHA-256 of every file of the other parts. Opening checks versions
-and sizes (no file is read whole); `verify` reads everything.
+and sizes; no file is read whole.
 """
 
 from __future__ import annotations

@@ -87,7 +87,9 @@ class Store:
         """
         try:
             statements = self._db.extract_statements(sql)
-            if len(statements) != 1 or statements[0].type not in _READ_ONLY or _RUNS_IT.search(sql):
+            kinds = [statement.type for statement in statements]
+            runs_it = kinds == [duckdb.StatementType.EXPLAIN] and _RUNS_IT.search(sql)
+            if len(kinds) != 1 or kinds[0] not in _READ_ONLY or runs_it:
                 raise QueryError("The index is read-only: give exactly one SELECT statement.")
             cursor = self._db.execute(statements[0])
             return Answer(_columns(cursor), cursor.fetchall() if limit is None else cursor.fetchmany(limit))

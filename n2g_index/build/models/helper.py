@@ -33,6 +33,9 @@ class Candidate:
     probability: float
 
 
+_REMEMBERED = 100_000
+"""Answers kept before starting over."""
+
 Place = tuple[NDArray[np.int32], int]
 """A context (target tokens without BOS) and the position to fill."""
 
@@ -68,6 +71,8 @@ class SharedTokenizerHelper:
     def propose(
         self, places: Sequence[Place], *, limit: int, min_probability: float
     ) -> list[tuple[Candidate, ...]]:
+        if len(self._known) > _REMEMBERED:
+            self._known.clear()
         keys, new = [], {}
         for tokens, position in places:
             inputs, at = self._inputs(tokens, position)
@@ -112,11 +117,15 @@ class TextHelper:
     target: TransformerLensModel
     batch: int = 64
     _texts: tuple[str, ...] = ()
+    _ids: dict[str, int] = field(default_factory=dict)
+    """Target token ids by their text."""
 
     def propose(
         self, places: Sequence[Place], *, limit: int, min_probability: float
     ) -> list[tuple[Candidate, ...]]:
-        self._texts = self._texts or self.target.token_texts()
+        if not self._texts:
+            self._texts = self.target.token_texts()
+            self._ids = {text: i for i, text in reversed(list(enumerate(self._texts)))}
         inputs, at = [], []
         for tokens, position in places:
             row, mask = self._inputs(tokens, position)
@@ -160,16 +169,14 @@ class TextHelper:
         for token, probability in predictions:
             if token in self.tokenizer.all_special_ids:
                 continue
-            word = (
-                self.tokenizer.convert_ids_to_tokens(token)
-                .removeprefix("##")
-                .replace("Ġ", "")
-                .replace("▁", "")
-            )
+            piece = self.tokenizer.convert_ids_to_tokens(token)
+            if space and piece.startswith("##"):
+                continue  # the inside of a word cannot begin one
+            word = piece.removeprefix("##").replace("Ġ", "").replace("▁", "")
             word = word.title() if text.strip().istitle() else word
-            ids = self.target.encode([space + word])[0] if word else []
-            if len(ids) == 1 and ids[0] != original and ids[0] not in kept:
-                kept[ids[0]] = Candidate(ids[0], probability)
+            found = self._ids.get(space + word)
+            if found is not None and found != original and found not in kept:
+                kept[found] = Candidate(found, probability)
         return tuple(kept.values())
 
 

@@ -1,7 +1,7 @@
 """What does a build need to know of the model whose neurons it explains?
 
-A narrow seam: anything that can tokenize and return the neuron activations of one layer can be indexed.
-`transformer_lens.py` is the implementation for everything that TransformerLens 4 opens.
+A narrow seam: collect and N2G know a model only as this. `transformer_lens.py` is the implementation for
+everything that TransformerLens 4 opens.
 """
 
 from __future__ import annotations

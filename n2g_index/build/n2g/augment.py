@@ -28,7 +28,7 @@ class Substitute:
     """What the helper gave it."""
 
     activations: Mapping[int, float]
-    """Raw activation at the pivot and at every firing position from `position` on."""
+    """Raw activation with it in place: at `position` itself and at every firing position behind it."""
 
     kept: bool
     """The pivot kept enough of its activation."""
@@ -55,7 +55,7 @@ def find_substitutes(
     for (i, k), candidates in zip(places, proposals, strict=True):
         saliency = saliencies[i]
         tokens = saliency.context.tokens[: saliency.firing[-1] + 1]  # the pivot fires, so this holds it
-        positions = [j for j in saliency.firing if j >= k]
+        positions = sorted({k, *(j for j in saliency.firing if j >= k)})
         for candidate in candidates:
             probe.ask(masked(tokens, k, candidate.token_id), saliency.context.example.neuron, positions)
             tried.append((i, k, candidate, positions))

@@ -37,7 +37,7 @@ class Probe:
 
     model: TargetModel
     layer: int
-    batch_tokens: int = 8192
+    batch_tokens: int = 4096
     """Tokens per forward pass."""
 
     stats: ProbeStats = field(default_factory=ProbeStats)

@@ -32,12 +32,16 @@ def trace_paths(
 def _trace(
     saliency: Saliency, j: int, literal: frozenset[int], substitute: Substitute | None = None
 ) -> Trace:
-    """The path of firing position j, with one of its literals replaced or with none."""
+    """The path of firing position j, with one of its literals replaced or with none.
+
+    A substitute has the importance of the token whose place it takes.
+    """
     tokens = saliency.context.tokens.tolist()
     normalised = (saliency.activations * saliency.scale).tolist()
     if substitute is not None:
         tokens[substitute.position] = substitute.token_id
-        normalised[j] = substitute.activations[j] * saliency.scale
+        for k in {j, substitute.position}:
+            normalised[k] = substitute.activations[k] * saliency.scale
     back = range(j, min(literal) - 1, -1)
     return Trace(
         tokens=tuple(tokens[k] if k in literal else IGNORE for k in back),
