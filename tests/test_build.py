@@ -1,5 +1,6 @@
 """Builds end to end: the same index from the same inputs, and one clear refusal for everything else."""
 
+import errno
 import json
 import math
 import os
@@ -15,6 +16,7 @@ import n2g_index
 from n2g_index import BuildConfig
 from n2g_index.build import build
 from n2g_index.build.models.transformer_lens import TransformerLensModel
+from n2g_index.build.progress import Silent
 from n2g_index.config import N2GConfig
 from n2g_index.errors import (
     BadParameter,
@@ -204,6 +206,31 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path: Path) -> None:
         f"Error: There is no space left to write in {str(tmp_path)!r}: free some and run the build again."
     ]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_without_room_for_the_scratch_file_is_found_before_it_is_mapped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(descriptor: int, offset: int, length: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", no_room)
+    with pytest.raises(DiskError, match="no space left"):
+        build(SMALL, tmp_path / "x.n2g")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_was_skipped_is_said_also_when_nothing_is_left(tmp_path: Path) -> None:
+    (tmp_path / "latin.txt").write_bytes("café ".encode("latin-1") * 100)
+    warned: list[str] = []
+
+    class Listener(Silent):
+        def warn(self, text: str) -> None:
+            warned.append(text)
+
+    with pytest.raises(CorpusError, match="holds no text"):
+        build(BuildConfig(corpus=(str(tmp_path / "latin.txt"),)), tmp_path / "x.n2g", reporter=Listener())
+    assert warned == ["skipped 1 file that is not UTF-8 (first: latin.txt)"]
 
 
 def test_disk_error_is_a_build_error() -> None:

@@ -119,3 +119,15 @@ def test_the_edges_are_allowed() -> None:
         "substitute_probability": 1,
         "max_substitutes": 0,
     }
+
+
+def test_layers_and_neurons_are_kept_sorted_and_once() -> None:
+    config = BuildConfig(layers=(2, 0, 2), neurons=(5, 1, 1))
+    assert (config.layers, config.neurons) == ((0, 2), (1, 5))
+
+
+@pytest.mark.parametrize("chosen", [(), (-1,), (0, -2)])
+def test_no_layers_and_negative_ones_are_refused(chosen: tuple[int, ...]) -> None:
+    for name in ("layers", "neurons"):
+        with pytest.raises(BadParameter, match=name):
+            BuildConfig(**{name: chosen})  # type: ignore[arg-type]
