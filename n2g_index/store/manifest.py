@@ -20,6 +20,7 @@ from n2g_index.errors import IndexIncomplete, IndexNotFound, IndexVersionError
 MANIFEST = "manifest.json"
 DATABASE = "neurons.duckdb"
 FULLTEXT = "fulltext"
+PATHS = "paths"
 
 _LOCKS = (".tantivy-meta.lock", ".tantivy-writer.lock")
 """Left in the folder by tantivy; no part of the index."""

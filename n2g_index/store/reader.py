@@ -16,7 +16,8 @@ import duckdb
 
 from n2g_index.errors import IndexIncomplete, QueryError
 from n2g_index.store.fulltext import FullText
-from n2g_index.store.manifest import DATABASE, FULLTEXT, Manifest, read_manifest
+from n2g_index.store.manifest import DATABASE, FULLTEXT, PATHS, Manifest, read_manifest
+from n2g_index.store.pathindex import PathIndex
 
 _READ_ONLY = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
 _RUNS_IT = re.compile(r"\bexplain\b.*\banaly[sz]e\b", re.I | re.S)
@@ -46,8 +47,9 @@ class Store:
         """
         self.folder = folder
         self.manifest: Manifest = read_manifest(folder)
-        # Both parts are opened now: a reader keeps the index that it opened, also when it is replaced.
+        # All parts are opened now: a reader keeps the index that it opened, also when it is replaced.
         self.fulltext = FullText(folder / FULLTEXT)
+        self.paths = PathIndex(folder / PATHS)
         try:
             self._db = _connect(folder / DATABASE)
         except duckdb.Error as error:
