@@ -97,7 +97,7 @@ def run(
         model,
         windows,
         range(model.info.n_layers),
-        examples=k,
+        top=k,
         firing_threshold=0.5,
         scratch=scratch,
         batch_tokens=batch_tokens,
@@ -242,7 +242,7 @@ def test_progress_counts_windows(exact: TransformerLensModel, tmp_path: Path) ->
         exact,
         random_windows(10, 8),
         (1,),
-        examples=2,
+        top=2,
         firing_threshold=0.5,
         scratch=tmp_path,
         batch_tokens=36,
@@ -254,7 +254,7 @@ def test_progress_counts_windows(exact: TransformerLensModel, tmp_path: Path) ->
 def test_one_layer_alone_gives_what_it_gives_among_all(exact: TransformerLensModel, tmp_path: Path) -> None:
     windows = random_windows(40, 8)
     both = run(exact, windows, tmp_path)
-    alone = collect(exact, windows, (1,), examples=5, firing_threshold=0.5, scratch=tmp_path, batch_tokens=64)
+    alone = collect(exact, windows, (1,), top=5, firing_threshold=0.5, scratch=tmp_path, batch_tokens=64)
     assert list(alone) == [1]
     for name in ("top_window", "top_value", "mean", "density", "finite"):
         np.testing.assert_array_equal(getattr(alone[1], name), getattr(both[1], name))

@@ -25,6 +25,8 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from torch.utils._python_dispatch import TorchDispatchMode
+from transformer_lens.config import TransformerBridgeConfig
+from transformer_lens.model_bridge import TransformerBridge
 from transformers import (
     AutoModelForCausalLM,
     LlamaConfig,
@@ -32,9 +34,13 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from n2g_index.build.models.forward import Forward
 from n2g_index.build.models.hooks import OUT_HOOK, POST_HOOK, SOLU_HOOK, choose_hook
+from n2g_index.build.models.lean import LeanForward
+from n2g_index.build.models.target import Batch, Tree
 from n2g_index.build.models.tokens import token_texts
 from n2g_index.build.models.transformer_lens import TransformerLensModel, load_target
+from n2g_index.build.tokentree import plant, shared_prefixes
 from n2g_index.errors import ModelError
 from n2g_index.resources import embedded_helper, embedded_model
 from tests.conftest import save_model
@@ -68,6 +74,34 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
         initializer_range=0.1,
     )
     return save_model(LlamaForCausalLM(config), tmp_path_factory.mktemp("llama"))
+
+
+@pytest.fixture(scope="module")
+def rotary(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A native model of two layers with random weights, rotary positions, grouped heads and gated MLPs."""
+    folder = tmp_path_factory.mktemp("rotary") / "model"
+    shutil.copytree(embedded_model(), folder, ignore=shutil.ignore_patterns("model.safetensors"))
+    config = {
+        "d_model": 32,
+        "n_layers": 2,
+        "d_mlp": 48,
+        "d_head": 8,
+        "n_heads": 4,
+        "n_key_value_heads": 2,
+        "n_ctx": 32,
+        "d_vocab": 6144,
+        "act_fn": "silu",
+        "gated_mlp": True,
+        "normalization_type": "RMS",
+        "positional_embedding_type": "rotary",
+        "architecture": "TransformerLensNative",
+    }
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    bridge = TransformerBridge.boot_native(TransformerBridgeConfig.from_dict(config))
+    torch.manual_seed(3)
+    state = {k: torch.randn_like(v) * 0.2 for k, v in bridge.state_dict().items() if v.is_floating_point()}
+    save_file(state, folder / "model.safetensors")
+    return folder
 
 
 def with_bos(tokens: NDArray[np.int32]) -> torch.Tensor:
@@ -120,9 +154,10 @@ def test_embedded_activations_are_solu_before_the_layer_norm(
 def test_several_layers_from_one_pass_equal_one_pass_each(
     embedded: TransformerLensModel, tokens: NDArray[np.int32]
 ) -> None:
-    several = list(embedded.layer_activations((3, 0, 2, 1), tokens))
-    assert [layer for layer, _ in several] == [0, 1, 2, 3]
-    for layer, activations in several:
+    several, again = embedded.layer_activations((3, 0, 2, 1), [tokens, tokens[:1]])
+    assert list(several) == list(again) == [0, 1, 2, 3]
+    torch.testing.assert_close(again[2], several[2][:1], rtol=1e-5, atol=1e-5)
+    for layer, activations in several.items():
         torch.testing.assert_close(activations, embedded.activations(layer, tokens), rtol=0, atol=0)
 
 
@@ -165,7 +200,7 @@ class Touched(TorchDispatchMode):
 def blocks_read(model: TransformerLensModel, layers: tuple[int, ...], tokens: NDArray[np.int32]) -> set[int]:
     touched = Touched(model.bridge.blocks)
     with touched:
-        list(model.layer_activations(layers, tokens))
+        list(model.layer_activations(layers, [tokens]))
     return touched.blocks
 
 
@@ -269,7 +304,8 @@ def test_a_hugging_face_folder_gives_the_neurons_of_the_model_itself(
         0,
         1,
     )
-    for layer, activations in model.layer_activations(range(info.n_layers), tokens):
+    (read,) = model.layer_activations(range(info.n_layers), [tokens])
+    for layer, activations in read.items():
         torch.testing.assert_close(activations, direct(folder, layer, tokens), rtol=1e-5, atol=1e-5)
 
 
@@ -312,6 +348,116 @@ def test_the_digest_of_the_weights_tells_models_apart(gpt2: Path, tmp_path: Path
         load_target(str(folder), device="cpu").info.weights_sha256 for folder in (gpt2, again, changed)
     )
     assert (first == same, first == other) == (True, False)
+
+
+# Values at places, plain and as token trees
+
+
+VARIANTS = [[9, 8, 7, 6, 5], [9, 1, 7, 6, 5], [9, 8, 1], [9, 8, 7, 1, 5], [4], [9, 8, 7, 6, 1]]
+
+
+def asked(texts: list[list[int]]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Sequence, position and neuron of one question for every token."""
+    places = [(i, at) for i, text in enumerate(texts) for at in range(len(text))]
+    sequence, position = np.array(places, dtype=np.int64).T
+    return sequence, position, np.arange(len(places), dtype=np.int64) * 3 % 48
+
+
+def one_by_one(model: TransformerLensModel, layer: int, texts: list[list[int]]) -> NDArray[np.float32]:
+    rows = [model.activations(layer, np.array([text], dtype=np.int32))[0] for text in texts]
+    sequence, position, neuron = asked(texts)
+    return np.array([float(rows[i][at, n]) for i, at, n in zip(sequence, position, neuron, strict=True)])
+
+
+def as_tree(texts: list[list[int]]) -> Batch:
+    arrays = [np.array(text, dtype=np.int32) for text in texts]
+    forest = plant(arrays, *shared_prefixes(arrays), longest=15)
+    tokens, depth, end = forest.padded(np.arange(len(forest.starts) - 1))
+    sequence, position, neuron = asked(texts)
+    return Batch(tokens, *forest.find(sequence, position), neuron, Tree(depth, end))
+
+
+@pytest.mark.parametrize("shape", ["embedded", "gpt2", "llama", "rotary"])
+def test_a_token_tree_gives_what_its_sequences_give(shape: str, request: pytest.FixtureRequest) -> None:
+    name = shape if shape == "embedded" else str(request.getfixturevalue(shape))
+    model = load_target(name, device="cpu")
+    assert model.runs_trees
+    for layer in range(model.info.n_layers):
+        (values,) = model.values(layer, [as_tree(VARIANTS)])
+        np.testing.assert_allclose(values, one_by_one(model, layer, VARIANTS), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", ["embedded", "gpt2", "llama", "rotary"])
+@pytest.mark.parametrize("places", [[(0, 4), (1, 4), (3, 4)], [(1, 2), (3, 2)], [(0, 0), (0, 3), (3, 4)]])
+def test_plain_rows_give_the_places_asked_for(
+    shape: str, places: list[tuple[int, int]], request: pytest.FixtureRequest
+) -> None:
+    name = shape if shape == "embedded" else str(request.getfixturevalue(shape))
+    model = load_target(name, device="cpu")
+    tokens = np.array([VARIANTS[i] for i in (0, 1, 3, 5)], dtype=np.int32)
+    row, position = np.array(places, dtype=np.int64).T
+    neuron = np.array([5, 7, 5], dtype=np.int64)[: len(row)]
+    for layer in range(model.info.n_layers):
+        (values,) = model.values(layer, [Batch(tokens, row, position, neuron)])
+        whole = model.activations(layer, tokens).numpy()
+        np.testing.assert_allclose(values, whole[row, position, neuron], rtol=1e-4, atol=1e-5)
+
+
+def test_a_model_that_takes_no_mask_runs_no_trees(gpt2: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = LeanForward.run
+
+    def deaf(self: LeanForward, *args: Any, mask: Any = None, **kwargs: Any) -> dict[int, torch.Tensor]:
+        return run(self, *args, mask=None if mask is None else torch.zeros_like(mask), **kwargs)
+
+    monkeypatch.setattr(LeanForward, "run", deaf)
+    assert not load_target(str(gpt2), device="cpu").runs_trees
+
+
+def test_a_model_that_fails_on_a_mask_runs_no_trees(gpt2: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: Forward, tree: Tree) -> dict[str, torch.Tensor]:
+        raise RuntimeError("no mask of four dimensions")
+
+    monkeypatch.setattr(Forward, "_tree", broken)
+    assert not load_target(str(gpt2), device="cpu").runs_trees
+
+
+def test_a_model_that_needs_its_wrappers_runs_through_the_bridge(
+    gpt2: Path, tokens: NDArray[np.int32], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = load_target(str(gpt2), device="cpu")
+    monkeypatch.setattr(LeanForward, "run", lambda *_, **__: {})
+    whole = load_target(str(gpt2), device="cpu")
+    assert not whole.runs_trees
+    monkeypatch.undo()
+    row, position, neuron = np.array([[0, 2], [3, 11], [7, 90]], dtype=np.int64)
+    batch = Batch(tokens, row, position, neuron)
+    for layer in range(3):
+        (one,), (other,) = (model.values(layer, [batch]) for model in (short, whole))
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_batches_side_by_side_give_the_same_in_their_order(embedded: TransformerLensModel) -> None:
+    batches = [as_tree(VARIANTS[: 1 + i % len(VARIANTS)]) for i in range(17)]
+    alone = list(embedded.values(2, batches))
+    torch.set_num_threads(3)
+    try:
+        together = list(embedded.values(2, batches))
+        assert torch.get_num_threads() == 3  # the workers' setting is not the caller's
+    finally:
+        torch.set_num_threads(1)
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+
+
+def test_an_error_in_one_batch_ends_the_run(embedded: TransformerLensModel) -> None:
+    good = as_tree(VARIANTS)
+    bad = Batch(good.tokens + 10_000, good.row, good.position, good.neuron, good.tree)
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(IndexError):
+            list(embedded.values(1, [good, bad, *[good] * 20]))
+    finally:
+        torch.set_num_threads(1)
 
 
 # Neel Nanda's legacy format
@@ -389,7 +535,8 @@ def test_a_legacy_solu_model_gives_the_same_neurons(
         SOLU_HOOK,
     )
     assert legacy.encode([CODE]) == embedded.encode([CODE])
-    for layer, activations in legacy.layer_activations(range(4), tokens):
+    (read,) = legacy.layer_activations(range(4), [tokens])
+    for layer, activations in read.items():
         torch.testing.assert_close(activations, embedded.activations(layer, tokens), rtol=1e-5, atol=1e-5)
 
 

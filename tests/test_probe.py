@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple
 
 import numpy as np
@@ -10,7 +10,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from n2g_index.build.models.target import ModelInfo
+from n2g_index.build.models.target import Batch, ModelInfo
 from n2g_index.build.models.transformer_lens import TransformerLensModel
 from n2g_index.build.n2g.probe import Probe, ProbeStats, Tokens
 
@@ -23,6 +23,7 @@ class Watched:
     def __init__(self, model: TransformerLensModel) -> None:
         self.model = model
         self.batches: list[list[list[int]]] = []
+        self.trees = False
 
     @property
     def info(self) -> ModelInfo:
@@ -37,17 +38,21 @@ class Watched:
     def activations(self, layer: int, tokens: NDArray[np.int32]) -> torch.Tensor:
         return self.model.activations(layer, tokens)
 
-    def values(
-        self, layer: int, tokens: NDArray[np.int32], *places: NDArray[np.int64]
-    ) -> NDArray[np.float32]:
+    @property
+    def runs_trees(self) -> bool:
+        return self.trees
+
+    def values(self, layer: int, batches: Iterable[Batch]) -> Iterator[NDArray[np.float32]]:
         assert layer == LAYER
-        self.batches.append(tokens.tolist())
-        return self.model.values(layer, tokens, *places)
+        for batch in batches:
+            self.batches.append(batch.tokens.tolist())
+            assert (batch.tree is None) or self.trees
+            yield from self.model.values(layer, [batch])
 
     def layer_activations(
-        self, layers: Sequence[int], tokens: NDArray[np.int32]
-    ) -> Iterator[tuple[int, torch.Tensor]]:
-        return self.model.layer_activations(layers, tokens)
+        self, layers: Sequence[int], batches: Iterable[NDArray[np.int32]]
+    ) -> Iterator[dict[int, torch.Tensor]]:
+        return self.model.layer_activations(layers, batches)
 
 
 @pytest.fixture
@@ -126,9 +131,60 @@ def test_a_question_about_no_position_has_an_empty_answer(watched: Watched) -> N
     probe.ask(sequence(4, 5), 1, (1,))
     probe.ask(sequence(9), 2, ())
     assert [len(answer) for answer in probe.run()] == [0, 1, 0]
+    assert watched.batches == [[[4, 5]]]
 
 
 def test_nothing_asked_is_nothing_run(watched: Watched) -> None:
     probe = Probe(watched, LAYER)
     assert probe.run() == []
     assert (watched.batches, probe.stats) == ([], ProbeStats())
+
+
+# Token trees
+
+
+def variants(tokens: Sequence[int]) -> list[Tokens]:
+    """A context with each of its tokens masked in turn."""
+    return [sequence(*tokens[:k], 1, *tokens[k + 1 :]) for k in range(len(tokens))]
+
+
+def test_trees_answer_what_plain_batches_do(watched: Watched) -> None:
+    random = np.random.default_rng(7)
+    contexts = [random.integers(3, 6144, n).tolist() for n in (1, 2, 9, 17, 30, 30, 80)]
+    questions = [
+        (tokens, int(random.integers(768)), random.permutation(len(tokens))[:3].tolist())
+        for context in contexts
+        for tokens in variants(context)
+    ]
+    answers, costs = [], []
+    for watched.trees in (False, True):
+        probe = Probe(watched, LAYER, batch_tokens=600)
+        for question in questions:
+            probe.ask(*question)
+        answers.append(np.concatenate(probe.run()))
+        costs.append(probe.stats)
+    np.testing.assert_allclose(answers[1], answers[0], rtol=1e-4, atol=1e-5)
+    plain, trees = costs
+    assert plain.sequences_run == trees.sequences_run == len(questions)
+    assert trees.tokens_run < 0.8 * plain.tokens_run
+    assert all(len(batch) * (len(batch[0]) + 1) <= 600 for batch in watched.batches)
+
+
+def test_sequences_that_share_little_are_not_made_trees(watched: Watched) -> None:
+    watched.trees = True
+    probe = Probe(watched, LAYER)
+    text = list(range(10, 20))
+    for start in range(10):  # truncations of one text, as pruning tries them
+        probe.ask(sequence(*text[start:]), 0, (9 - start,))
+    probe.run()
+    assert watched.batches == [[text[start:]] for start in reversed(range(10))]
+
+
+def test_a_shared_beginning_runs_once(watched: Watched) -> None:
+    watched.trees = True
+    probe = Probe(watched, LAYER)
+    for last in (5, 6, 7):
+        probe.ask(sequence(4, 4, 4, last), 0, (3,))
+    probe.run()
+    assert watched.batches == [[[4, 4, 4, 5, 6, 7]]]
+    assert probe.stats == ProbeStats(sequences_asked=3, sequences_run=3, tokens_run=7, batches=1)

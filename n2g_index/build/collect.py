@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 DENSITY_WINDOWS = 1024
 """Windows on which the density of common neurons is measured."""
 
-_READING_BYTES = 2 << 30
-"""Most memory for the activations of one pass, all layers together."""
+_READING_BYTES = 512 << 20
+"""Most memory for the activations of one pass, all layers together; a few passes are under way at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class LayerActivity:
         return strongest
 
     def examples(self, neuron: int, windows: Windows) -> list[Example]:
-        """A neuron's examples, strongest first: windows in which it is positive somewhere."""
+        """A neuron's top windows, strongest first, as far as it is positive somewhere in them."""
         found = []
         for rank in range(len(self.top_value)):
             if not self.top_value[rank, neuron] > 0:
@@ -161,7 +161,7 @@ def collect(
     windows: Windows,
     layers: Sequence[int],
     *,
-    examples: int,
+    top: int,
     firing_threshold: float,
     scratch: Path,
     batch_tokens: int,
@@ -173,22 +173,25 @@ def collect(
         model: read through its hook.
         windows: the corpus, cut.
         layers: layers to read.
-        examples: K.
+        top: K.
         firing_threshold: share of the max activation from which a token counts for density.
         scratch: existing folder for the token-level activations.
         batch_tokens: tokens per forward pass.
         on_progress: called with the number of windows done.
     """
-    k = min(examples, len(windows))
+    k = min(top, len(windows))
     tops = {
         layer: _TopWindows(layer, model.info.d_mlp, k, windows.length, scratch) for layer in sorted(layers)
     }
     batch_tokens = min(batch_tokens, max(1, _READING_BYTES // (4 * len(tops) * model.info.d_mlp)))
-    for first, batch in _batches(windows.tokens, batch_tokens):
-        for layer, activations in model.layer_activations(sorted(layers), batch):
+    first = 0
+    for reading in model.layer_activations(sorted(layers), _batches(windows.tokens, batch_tokens)):
+        for layer in sorted(layers):
+            activations = reading.pop(layer)
             tops[layer].add(first, activations)
+        first += len(activations)
         if on_progress:
-            on_progress(first + len(batch))
+            on_progress(first)
     threshold = {
         layer: firing_threshold * np.maximum(top.value.max(axis=0), 0) for layer, top in tops.items()
     }
@@ -196,10 +199,9 @@ def collect(
     return {layer: top.finish(top.density(threshold[layer], sampled[layer])) for layer, top in tops.items()}
 
 
-def _batches(tokens: Tokens, batch_tokens: int) -> Iterator[tuple[int, Tokens]]:
+def _batches(tokens: Tokens, batch_tokens: int) -> Iterator[Tokens]:
     size = max(1, batch_tokens // (tokens.shape[1] + 1))
-    for first in range(0, len(tokens), size):
-        yield first, tokens[first : first + size]
+    return (tokens[first : first + size] for first in range(0, len(tokens), size))
 
 
 def _sampled_density(
@@ -211,8 +213,8 @@ def _sampled_density(
     n = min(len(windows), DENSITY_WINDOWS)
     sample = windows.tokens[np.linspace(0, len(windows) - 1, n).astype(np.int64)]
     fired = {layer: np.zeros(len(values), dtype=np.int64) for layer, values in threshold.items()}
-    for _, batch in _batches(sample, batch_tokens):
-        for layer, activations in model.layer_activations(sorted(threshold), batch):
+    for reading in model.layer_activations(sorted(threshold), _batches(sample, batch_tokens)):
+        for layer, activations in reading.items():
             bar = torch.from_numpy(threshold[layer]).to(activations.device)
             fired[layer] += (activations >= bar).sum(dim=(0, 1)).cpu().numpy()
     return {layer: np.where(threshold[layer] > 0, count / sample.size, 0.0) for layer, count in fired.items()}

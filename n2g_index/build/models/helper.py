@@ -7,7 +7,6 @@ exactly one token of the target in the place of the one that was masked.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from n2g_index.build.models.masked import MaskedLM
 from n2g_index.build.models.transformer_lens import EMBEDDED, TransformerLensModel, load_whole, quiet, reason
 from n2g_index.errors import MissingExtra, ModelError
 from n2g_index.resources import embedded_helper
@@ -64,9 +64,13 @@ class SharedTokenizerHelper:
     """Special tokens, never proposed."""
 
     max_length: int
-    batch_tokens: int = 8192
+    batch_tokens: int = 4096
+    _filler: MaskedLM = field(init=False)
     _known: dict[tuple[bytes, int, int, int, float], tuple[Candidate, ...]] = field(default_factory=dict)
     """Answers by masked context, place, original and limits: neurons share contexts."""
+
+    def __post_init__(self) -> None:
+        self._filler = MaskedLM(self.model)
 
     def propose(
         self, places: Sequence[Place], *, limit: int, min_probability: float
@@ -80,22 +84,15 @@ class SharedTokenizerHelper:
             keys.append(key)
             if key not in self._known:
                 new[key] = (inputs, at, int(tokens[position]))
-        by_length = defaultdict(list)
-        for key, (inputs, at, original) in new.items():
-            by_length[len(inputs)].append((key, inputs, at, original))
-        for length, group in sorted(by_length.items()):
-            size = max(1, self.batch_tokens // length)
-            for i in range(0, len(group), size):
-                part = group[i : i + size]
-                ids, probabilities = top_predictions(
-                    self.model, np.stack([g[1] for g in part]), [g[2] for g in part], limit + _SPARE
-                )
-                for (key, _, _, original), row, weights in zip(part, ids, probabilities, strict=True):
-                    self._known[key] = tuple(
-                        Candidate(token, weight)
-                        for token, weight in zip(row, weights, strict=True)
-                        if weight >= min_probability and token != original and token not in self.barred
-                    )[:limit]
+        wanted = list(new)
+        rows = [(new[key][0], new[key][1]) for key in wanted]
+        for i, predictions in self._filler.fill(rows, limit + _SPARE, self.batch_tokens):
+            original = new[wanted[i]][2]
+            self._known[wanted[i]] = tuple(
+                Candidate(token, weight)
+                for token, weight in predictions
+                if weight >= min_probability and token != original and token not in self.barred
+            )[:limit]
         return [self._known[key] for key in keys]
 
     def _inputs(self, tokens: NDArray[np.int32], position: int) -> tuple[NDArray[np.int64], int]:
@@ -115,10 +112,14 @@ class TextHelper:
     model: Any
     tokenizer: Any
     target: TransformerLensModel
-    batch: int = 64
+    batch_tokens: int = 4096
+    _filler: MaskedLM = field(init=False)
     _texts: tuple[str, ...] = ()
     _ids: dict[str, int] = field(default_factory=dict)
     """Target token ids by their text."""
+
+    def __post_init__(self) -> None:
+        self._filler = MaskedLM(self.model)
 
     def propose(
         self, places: Sequence[Place], *, limit: int, min_probability: float
@@ -126,31 +127,16 @@ class TextHelper:
         if not self._texts:
             self._texts = self.target.token_texts()
             self._ids = {text: i for i, text in reversed(list(enumerate(self._texts)))}
-        inputs, at = [], []
-        for tokens, position in places:
-            row, mask = self._inputs(tokens, position)
-            inputs.append(row)
-            at.append(mask)
+        rows = [self._inputs(tokens, position) for tokens, position in places]
         found: list[tuple[Candidate, ...]] = [()] * len(places)
-        by_length = defaultdict(list)
-        for i, row in enumerate(inputs):
-            by_length[len(row)].append(i)
-        for _, group in sorted(by_length.items()):
-            for start in range(0, len(group), self.batch):
-                part = group[start : start + self.batch]
-                ids, probabilities = top_predictions(
-                    self.model,
-                    np.array([inputs[i] for i in part], dtype=np.int64),
-                    [at[i] for i in part],
-                    limit + 4 * _SPARE,  # more spare: many a word piece is no single target token
-                )
-                for i, row, weights in zip(part, ids, probabilities, strict=True):
-                    tokens, position = places[i]
-                    likely = [(t, w) for t, w in zip(row, weights, strict=True) if w >= min_probability]
-                    found[i] = self._map(likely, int(tokens[position]))[:limit]
+        # More spare: many a word piece is no single target token.
+        for i, predictions in self._filler.fill(rows, limit + 4 * _SPARE, self.batch_tokens):
+            tokens, position = places[i]
+            likely = [(token, weight) for token, weight in predictions if weight >= min_probability]
+            found[i] = self._map(likely, int(tokens[position]))[:limit]
         return found
 
-    def _inputs(self, tokens: NDArray[np.int32], position: int) -> tuple[list[int], int]:
+    def _inputs(self, tokens: NDArray[np.int32], position: int) -> tuple[NDArray[np.int64], int]:
         """Helper tokens of the context with the place masked, and where the mask is."""
         left = "".join(self._texts[t] for t in tokens[:position])
         right = "".join(self._texts[t] for t in tokens[position + 1 :])
@@ -159,7 +145,8 @@ class TextHelper:
         after = self.tokenizer.encode(right, add_special_tokens=False)[: room - len(before)]
         first, last = self.tokenizer.cls_token_id, self.tokenizer.sep_token_id
         row = [first, *before, self.tokenizer.mask_token_id, *after, last]
-        return [token for token in row if token is not None], len(before) + (first is not None)
+        inputs = np.array([token for token in row if token is not None], dtype=np.int64)
+        return inputs, len(before) + (first is not None)
 
     def _map(self, predictions: Sequence[tuple[int, float]], original: int) -> tuple[Candidate, ...]:
         """Predictions as single target tokens, spaced and capitalised like the original."""
@@ -178,20 +165,6 @@ class TextHelper:
             if found is not None and found != original and found not in kept:
                 kept[found] = Candidate(found, probability)
         return tuple(kept.values())
-
-
-def top_predictions(
-    model: Any, inputs: NDArray[np.int64], positions: Sequence[int], k: int
-) -> tuple[list[list[int]], list[list[float]]]:
-    """The k likeliest ids and their probabilities at one position of each row of `inputs` [batch, seq]."""
-    import torch
-
-    with torch.inference_mode():
-        ids = torch.from_numpy(inputs).to(model.device)
-        logits = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
-        rows = logits[torch.arange(len(positions)), torch.as_tensor(positions)].float()
-        weights, best = rows.softmax(-1).topk(min(k, rows.shape[-1]))
-    return best.tolist(), weights.tolist()
 
 
 def load_helper(name: str, target: TransformerLensModel, device: str) -> Helper | None:

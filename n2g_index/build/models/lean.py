@@ -5,20 +5,24 @@ hooks one value per layer and runs millions of tokens, so it runs the same modul
 a plain torch hook reads each neuron layer, and the last one ends the pass right there, before the rest of
 that layer and all later ones. On the embedded model this is about twice as fast as hooking the bridge. Where
 only some positions of the last layer are asked for, its MLP, which works on each position alone, is given
-only those. Attention runs in torch's fused kernel: the bridge computes it step by step, to hook its patterns.
+only those; of TransformerLens' own blocks `native.py` knows more to leave out. Hugging Face attention runs in
+torch's fused kernel: the bridge computes it step by step, to hook its patterns.
 
-`LeanForward` shares all weights with the bridge. `TransformerLensModel` compares the two once when a model is
-opened and stays with the bridge where they differ.
+`LeanForward` shares all weights with the bridge. `Forward` compares the two once when a model is opened and
+stays with the bridge where they differ.
 """
 
 from __future__ import annotations
 
 import copy
 import inspect
+import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
-from types import MethodType
+from collections.abc import Collection, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
+
+from n2g_index.build.models.native import is_native, shorten
 
 if TYPE_CHECKING:
     import torch
@@ -30,6 +34,21 @@ _ALIASES = {"mlp.hook_post": "mlp.out.hook_in"}
 
 class _Stop(BaseException):
     """Ends a forward pass; not an Exception, so that no handler inside a model swallows it."""
+
+
+class _Wish(threading.local):
+    """What the pass under way is to give; passes of several threads run in the same modules."""
+
+    layers: Collection[int] = ()
+    last: int = -1
+    places: torch.Tensor | None = None
+
+    def __init__(self) -> None:
+        self.found: dict[int, torch.Tensor] = {}
+
+    def places_in(self, layer: int) -> torch.Tensor | None:
+        """The places asked for in a layer; None for all."""
+        return self.places if layer == self.last else None
 
 
 class LeanForward:
@@ -48,6 +67,7 @@ class LeanForward:
         """
         clones: dict[int, nn.Module] = {}
         self._model = _unwrap(bridge.original_model, clones)
+        self._wish = _Wish()
         if fused:
             _fuse_attention(clones.values())
         takes = inspect.signature(bridge.original_model.forward).parameters
@@ -57,59 +77,71 @@ class LeanForward:
         component, _, side = place.rpartition(".")
         if side not in ("hook_in", "hook_out"):
             raise LookupError(hook)
-        self._reads_input = side == "hook_in"
-        self._read = [clones[id(_component(block, component).original_component)] for block in bridge.blocks]
-        self._mlps = [clones[id(block.mlp.original_component)] for block in bridge.blocks]
+        for layer, block in enumerate(bridge.blocks):
+            read = clones[id(_component(block, component).original_component)]
+            if side == "hook_in":
+                read.register_forward_pre_hook(partial(self._keep_input, layer))
+            else:
+                read.register_forward_hook(partial(self._keep_output, layer))
+            whole = clones[id(block.original_component)]
+            if fused and is_native(whole):
+                shorten(whole, partial(self._wish.places_in, layer))
+            else:
+                mlp = clones[id(block.mlp.original_component)]
+                mlp.register_forward_pre_hook(partial(self._narrow, layer))
 
     def run(
-        self, tokens: torch.Tensor, layers: Sequence[int], places: torch.Tensor | None = None
+        self,
+        tokens: torch.Tensor,
+        layers: Collection[int],
+        places: torch.Tensor | None = None,
+        *,
+        positions: torch.Tensor | None = None,
+        mask: torch.Tensor | None = None,
     ) -> dict[int, torch.Tensor]:
-        """Run a batch up to the last of some layers.
+        """Run a batch up to the last of some layers; several threads may do so at once.
 
         Args:
             tokens: ids, [batch, seq].
             layers: which to read.
             places: indices into the flattened batch; None for all.
+            positions: of each token in its text, [batch, seq]; None where rows are plain sequences.
+            mask: what is added to the attention scores, [batch, 1, seq, seq]; None as with `positions`.
 
         Returns:
             The hooked value of each layer, [batch, seq, d_mlp]; with `places`, that of the last layer is
             [1, n_places, d_mlp].
         """
-        found: dict[int, torch.Tensor] = {}
-        last = max(layers)
-
-        def keep(layer: int, value: Any) -> None:
-            found[layer] = value
-            if layer == last:
-                raise _Stop
-
-        handles = []
-        if places is not None:
-            handles.append(
-                self._mlps[last].register_forward_pre_hook(
-                    lambda _, args: (args[0].flatten(0, 1)[places][None], *args[1:])
-                )
-            )
-        for layer in layers:
-            module = self._read[layer]
-            if self._reads_input:
-                handles.append(module.register_forward_pre_hook(lambda _, args, at=layer: keep(at, args[0])))
-            else:
-                handles.append(module.register_forward_hook(lambda _, __, out, at=layer: keep(at, out)))
+        wish = self._wish
+        wish.layers, wish.last, wish.places, wish.found = layers, max(layers), places, {}
+        shape = {} if positions is None else {"position_ids": positions, "attention_mask": mask}
         try:
-            self._model(tokens, **self._arguments)
+            self._model(tokens, **shape, **self._arguments)
         except _Stop:
             pass
         finally:
-            for handle in handles:
-                handle.remove()
+            found, wish.found, wish.places = wish.found, {}, None
         return found
+
+    def _keep_input(self, layer: int, _: nn.Module, args: tuple[Any, ...]) -> None:
+        self._keep(layer, args[0])
+
+    def _keep_output(self, layer: int, _: nn.Module, __: tuple[Any, ...], output: Any) -> None:
+        self._keep(layer, output)
+
+    def _keep(self, layer: int, value: Any) -> None:
+        if layer in self._wish.layers:
+            self._wish.found[layer] = value
+            if layer == self._wish.last:
+                raise _Stop
+
+    def _narrow(self, layer: int, _: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        places = self._wish.places_in(layer)
+        return None if places is None else (args[0].flatten(0, 1)[places][None], *args[1:])
 
 
 def _fuse_attention(clones: Iterable[nn.Module]) -> None:
-    """Let Hugging Face models choose torch's kernel, and give it to TransformerLens' native attention."""
-    from transformer_lens.model_bridge.sources.native import NativeAttention
-
+    """Let Hugging Face models choose torch's kernel."""
     configs: dict[int, Any] = {}  # modules share their configuration; the bridge's stays as it is
     for clone in clones:
         config = vars(clone).get("config")
@@ -118,28 +150,6 @@ def _fuse_attention(clones: Iterable[nn.Module]) -> None:
                 configs[id(config)] = copy.copy(config)
                 configs[id(config)]._attn_implementation = "sdpa"
             vars(clone)["config"] = configs[id(config)]
-        elif isinstance(clone, NativeAttention) and clone.causal and not clone.attn_scores_soft_cap > 0:
-            vars(clone)["forward"] = MethodType(_native_attention, clone)
-
-
-def _native_attention(
-    self: Any, hidden: torch.Tensor, position_ids: torch.Tensor | None = None, **_: Any
-) -> tuple[torch.Tensor, None]:
-    """`NativeAttention.forward` for a batch without padding; hidden is [batch, seq, d_model]."""
-    from torch.nn.functional import scaled_dot_product_attention
-
-    batch, seq, _d = hidden.shape
-
-    def heads(projection: nn.Module, n: int) -> torch.Tensor:
-        return projection(hidden).view(batch, seq, n, self.d_head).transpose(1, 2)  # type: ignore[no-any-return]
-
-    q, k, v = heads(self.q, self.n_heads), heads(self.k, self.n_kv_heads), heads(self.v, self.n_kv_heads)
-    if self.rotary is not None:
-        q, k = self.rotary.apply_rope(q, k, position_ids=position_ids)
-    if self.kv_repeats > 1:
-        k, v = k.repeat_interleave(self.kv_repeats, dim=1), v.repeat_interleave(self.kv_repeats, dim=1)
-    mixed = scaled_dot_product_attention(q, k, v, is_causal=True, scale=1 / self.scale)
-    return self.o(mixed.transpose(1, 2).reshape(batch, seq, -1)), None
 
 
 def _component(block: Any, path: str) -> Any:

@@ -6,7 +6,7 @@ everything that TransformerLens 4 opens.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -47,11 +47,46 @@ class ModelInfo:
     """The model's own configuration, as far as it is plain data."""
 
 
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """How the tokens of a batch follow each other where its rows are not plain sequences.
+
+    Token i of a row comes after token j of it (and after BOS) when j <= i < end[j].
+    """
+
+    depth: NDArray[np.int32]
+    """How many tokens each comes after, BOS left out, shape [batch, seq]."""
+
+    end: NDArray[np.int32]
+    """Where the run of tokens that come after each one stops, shape [batch, seq]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Token sequences that are run together, and what is asked about them."""
+
+    tokens: NDArray[np.int32]
+    """Shape [batch, seq], without BOS (it is put before each row)."""
+
+    row: NDArray[np.int64]
+    position: NDArray[np.int64]
+    neuron: NDArray[np.int64]
+    """The values asked for are those at (row, position, neuron), all of shape [n]."""
+
+    tree: Tree | None = None
+    """None where every token follows the one before it."""
+
+
 class TargetModel(Protocol):
     """A causal language model whose MLP neurons can be read."""
 
     @property
     def info(self) -> ModelInfo: ...
+
+    @property
+    def runs_trees(self) -> bool:
+        """Whether a batch may have a tree."""
+        ...
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text, without BOS or other added tokens."""
@@ -73,19 +108,18 @@ class TargetModel(Protocol):
         """
         ...
 
-    def values(
-        self,
-        layer: int,
-        tokens: NDArray[np.int32],
-        row: NDArray[np.int64],
-        position: NDArray[np.int64],
-        neuron: NDArray[np.int64],
-    ) -> NDArray[np.float32]:
-        """Some of the values that `activations` gives: at (row, position, neuron), all of shape [n]."""
+    def values(self, layer: int, batches: Iterable[Batch]) -> Iterator[NDArray[np.float32]]:
+        """Some of the values that `activations` gives: for each batch those it asks for, shape [n].
+
+        Batches may run side by side; the answers come in their order.
+        """
         ...
 
     def layer_activations(
-        self, layers: Sequence[int], tokens: NDArray[np.int32]
-    ) -> Iterator[tuple[int, torch.Tensor]]:
-        """As `activations`, for several layers from a single forward pass, in rising order."""
+        self, layers: Sequence[int], batches: Iterable[NDArray[np.int32]]
+    ) -> Iterator[dict[int, torch.Tensor]]:
+        """As `activations`, for several batches and several layers, each batch in a single forward pass.
+
+        Batches may run side by side; the answers, by layer, come in their order.
+        """
         ...

@@ -12,18 +12,20 @@ import hashlib
 import json
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from n2g_index.build.models.forward import Forward
 from n2g_index.build.models.hooks import choose_hook
-from n2g_index.build.models.lean import LeanForward
-from n2g_index.build.models.target import ModelInfo
+from n2g_index.build.models.target import Batch, ModelInfo
 from n2g_index.build.models.tokens import token_texts
+from n2g_index.build.models.workers import side_by_side
 from n2g_index.errors import MissingExtra, ModelError
 from n2g_index.resources import embedded_model
 
@@ -52,28 +54,29 @@ class TransformerLensModel:
         self.bridge = bridge.eval()
         for parameter in bridge.parameters():
             parameter.requires_grad_(False)
-        self._device = next(iter(bridge.parameters())).device
         self.tokenizer = bridge.tokenizer
         if self.tokenizer is None or not self.tokenizer.encode("a", add_special_tokens=False):
             raise ModelError(f"The model {name!r} has no tokenizer: put its files into the model's folder.")
         self._hook = choose_hook(str(bridge.cfg.act_fn), bridge.hook_dict, hook, int(bridge.cfg.n_layers))
         self._encoder = _plain_encoder(self.tokenizer)
-        self._lean: LeanForward | None = None
+        self._forward = Forward(bridge, self._hook, self._bos_id(name))
         self.info = self._describe(name)
-        self._lean = self._checked_lean()
+        self._forward.shorten(self.info.vocab_size, self.info.n_ctx)
         self._check_causal()
 
-    def _describe(self, name: str) -> ModelInfo:
-        cfg, tokenizer = self.bridge.cfg, self.tokenizer
-        bos: int | None = _first(tokenizer.bos_token_id, tokenizer.eos_token_id)
+    def _bos_id(self, name: str) -> int:
+        bos: int | None = _first(self.tokenizer.bos_token_id, self.tokenizer.eos_token_id)
         if bos is None:
             raise ModelError(f"The tokenizer of {name!r} has neither a BOS nor an end-of-text token.")
-        known = int(cfg.d_vocab)  # an added token may lie beyond what the model can embed
-        if bos >= known:
+        if bos >= int(self.bridge.cfg.d_vocab):  # an added token may lie beyond what the model can embed
             raise ModelError(f"The tokenizer of {name!r} has a BOS token that the model does not know.")
+        return bos
+
+    def _describe(self, name: str) -> ModelInfo:
+        cfg, tokenizer, bos = self.bridge.cfg, self.tokenizer, self._forward.bos_id
+        known = int(cfg.d_vocab)
         likely = (tokenizer.pad_token_id, tokenizer.unk_token_id, tokenizer.eos_token_id)
         mask = next((i for i in likely if i is not None and i != bos and i < known), bos)
-        self._bos = bos
         d_mlp, longer = (self.activations(0, np.zeros((1, n), dtype=np.int32)).shape[-1] for n in (2, 3))
         if d_mlp != longer:
             raise ModelError(
@@ -97,7 +100,7 @@ class TransformerLensModel:
     @property
     def device(self) -> str:
         """Where the model runs."""
-        return str(self._device)
+        return str(self._forward.device)
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         if self._encoder is not None:
@@ -109,61 +112,23 @@ class TransformerLensModel:
         return token_texts(self.tokenizer, self.info.vocab_size)
 
     def activations(self, layer: int, tokens: NDArray[np.int32]) -> torch.Tensor:
-        ((_, activations),) = self.layer_activations((layer,), tokens)
-        return activations
+        return self._read((layer,), tokens)[layer]
 
-    def values(
-        self,
-        layer: int,
-        tokens: NDArray[np.int32],
-        row: NDArray[np.int64],
-        position: NDArray[np.int64],
-        neuron: NDArray[np.int64],
-    ) -> NDArray[np.float32]:
-        import torch
+    @property
+    def runs_trees(self) -> bool:
+        return self._forward.runs_trees
 
-        # Counted with BOS; neurons often ask about the same place.
-        places, which = np.unique(row * (tokens.shape[1] + 1) + position + 1, return_inverse=True)
-        batch, at = self._with_bos(tokens), torch.from_numpy(places).to(self._device)
-        with torch.inference_mode():
-            if self._lean:
-                values = self._lean.run(batch, (layer,), at)[layer].flatten(0, 1)
-            else:
-                values = self._hooked(batch, (layer,))[layer].flatten(0, 1)[at]
-            index = (torch.from_numpy(i).to(self._device) for i in (which, neuron))
-            found: NDArray[np.float32] = values[tuple(index)].float().cpu().numpy()
-        return found
-
-    def _with_bos(self, tokens: NDArray[np.int32]) -> torch.Tensor:
-        import torch
-
-        with_bos = np.pad(tokens, ((0, 0), (1, 0)), constant_values=self._bos)
-        return torch.from_numpy(with_bos.astype(np.int64)).to(self._device)
+    def values(self, layer: int, batches: Iterable[Batch]) -> Iterator[NDArray[np.float32]]:
+        return side_by_side(partial(self._forward.values, layer), batches, self.device)
 
     def layer_activations(
-        self, layers: Sequence[int], tokens: NDArray[np.int32]
-    ) -> Iterator[tuple[int, torch.Tensor]]:
-        import torch
+        self, layers: Sequence[int], batches: Iterable[NDArray[np.int32]]
+    ) -> Iterator[dict[int, torch.Tensor]]:
+        return side_by_side(partial(self._read, layers), batches, self.device)
 
-        batch = self._with_bos(tokens)
-        with torch.inference_mode():
-            seen = self._lean.run(batch, layers) if self._lean else self._hooked(batch, layers)
-        for layer in sorted(layers):
-            yield layer, seen.pop(layer)[:, 1:].float()
-
-    def _hooked(self, batch: torch.Tensor, layers: Sequence[int]) -> dict[int, torch.Tensor]:
-        """The same through the bridge's own hooks: slower, for any model."""
-        seen: dict[int, torch.Tensor] = {}
-
-        def keep(layer: int) -> Any:
-            def hook(value: torch.Tensor, hook: Any) -> None:
-                seen[layer] = value
-
-            return hook
-
-        hooks = [(self._hook.format(layer=layer), keep(layer)) for layer in layers]
-        self.bridge.run_with_hooks(batch, fwd_hooks=hooks, stop_at_layer=max(layers) + 1)
-        return seen
+    def _read(self, layers: Sequence[int], tokens: NDArray[np.int32]) -> dict[int, torch.Tensor]:
+        seen = self._forward.layers(layers, tokens)
+        return {layer: seen.pop(layer)[:, 1:].float() for layer in sorted(layers)}
 
     def _check_causal(self) -> None:
         """Pruning and masking are exact only where a token cannot change what comes before it."""
@@ -173,34 +138,6 @@ class TransformerLensModel:
             raise ModelError(
                 f"{self.info.name!r} is not a causal language model: later tokens change earlier ones."
             )
-
-    def _checked_lean(self) -> LeanForward | None:
-        """The shortest forward pass that gives what the bridge gives on every layer; None if none does."""
-        return next((lean for fused in (True, False) if (lean := self._try_lean(fused))), None)
-
-    def _try_lean(self, fused: bool) -> LeanForward | None:
-        import torch
-
-        length = min(self.info.n_ctx, 128)
-        random = torch.Generator().manual_seed(0)
-        ids = torch.randint(self.info.vocab_size, (2, length), generator=random).to(self._device)
-        layers = range(self.info.n_layers)
-        try:
-            lean = LeanForward(self.bridge, self._hook, fused=fused)
-            with torch.inference_mode():
-                short, full = lean.run(ids, layers), self._hooked(ids, layers)
-                places = torch.tensor([length // 2, 2 * length - 1], device=self._device)
-                some = torch.cat([lean.run(ids, (i,), places)[i] for i in layers])
-        except Exception:  # a model that cannot run without its wrappers may fail in any way
-            return None
-        pairs = [
-            pair for i in layers for pair in ((short[i], full[i]), (some[i], full[i].flatten(0, 1)[places]))
-        ]
-        same = (
-            torch.allclose(a, b, rtol=1e-3, atol=1e-4 * float(b.abs().nan_to_num().max()), equal_nan=True)
-            for a, b in pairs
-        )
-        return lean if all(same) else None
 
 
 def _plain_encoder(tokenizer: Any) -> Any | None:

@@ -7,7 +7,8 @@ Paper, section 3.1. Steps, for each example:
 3. The rest of the pivot's sentence stays to its right. It cannot change the pivot (the model is causal), but
    the helper reads it, and tokens in it may fire themselves.
 
-Lengths are tried in growing runs with an early exit after each, which gives the same answer as one by one.
+Lengths are tried in runs with an early exit after each, which gives the same answer as one by one. A run is
+as short as fills a few batches: what it tries beyond the length that is found is wasted.
 """
 
 from __future__ import annotations
@@ -19,8 +20,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from n2g_index.build.n2g.probe import Probe, Tokens
+from n2g_index.build.n2g.probe import Probe
+from n2g_index.build.tokentree import Tokens
 from n2g_index.config import N2GConfig
+
+_BATCHES = 2
+"""Batches that a run of lengths should fill, so that several cores have work."""
 
 _SENTENCE_END = re.compile(r"[.!?\n]")
 
@@ -87,14 +92,13 @@ def sentence_rest(tokens: Tokens, pivot: int, ends: NDArray[np.bool_]) -> Tokens
     return after[: found[0] + 1] if len(found) else after
 
 
-def _length_runs(longest: int) -> list[range]:
-    """1-2, 3-4, 5-6, 7-8, then runs a quarter as long as what was tried before."""
-    runs, done = [], 0
-    while done < longest:
-        end = min(longest, done + max(2, done // 4))
-        runs.append(range(done + 1, end + 1))
-        done = end
-    return runs
+def _next_lengths(done: int, longest: int, n_examples: int, batch_tokens: int) -> range:
+    """The lengths to try next, after all up to `done`: a quarter as many, or what fills a few batches."""
+    end, tokens = done, 0
+    while end < min(longest, done + max(2, done // 4)) and tokens < _BATCHES * batch_tokens:
+        end += 1
+        tokens += n_examples * (end + 1)
+    return range(done + 1, end + 1)
 
 
 def prune(
@@ -103,7 +107,10 @@ def prune(
     """Cut each example down to its minimal context; results are in the order of the examples."""
     open_ = list(range(len(examples)))
     found: dict[int, tuple[int, float]] = {}  # example -> (length, the pivot's activation there)
-    for lengths in _length_runs(config.max_context):
+    done = 0
+    while open_ and done < config.max_context:
+        lengths = _next_lengths(done, config.max_context, len(open_), probe.batch_tokens)
+        done = lengths[-1]
         tried: list[tuple[int, int]] = []
         for i in open_:
             example = examples[i]
@@ -121,8 +128,6 @@ def prune(
             ):
                 found[i] = (length, value)
         open_ = [i for i in open_ if i not in found]
-        if not open_:
-            break
     return [_context(example, *found[i], ends) for i, example in enumerate(examples)]
 
 

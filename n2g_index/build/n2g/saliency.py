@@ -18,8 +18,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from n2g_index.build.n2g.probe import Probe, Tokens
+from n2g_index.build.n2g.probe import Probe
 from n2g_index.build.n2g.prune import Context
+from n2g_index.build.tokentree import Tokens
 from n2g_index.config import N2GConfig
 
 
