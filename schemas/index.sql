@@ -1,4 +1,4 @@
--- Tables of an index, format version 1. DuckDB; every other part of an index is derived from them.
+-- Tables of an index, format version 2. DuckDB; every other part of an index is derived from them.
 -- "normalised" activations are divided by the neuron's max activation over the corpus.
 
 create table models (
@@ -98,8 +98,21 @@ create table lattices (                    -- minimal contexts with what may sta
     token_id integer not null,
     origin varchar not null check (origin in ('original', 'substitute')),
     probability float,                     -- what the helper gave a substitute
-    activation float not null,             -- normalised, of the pivot, with this token in its place
+    activation float not null,             -- normalised and scaled, of the pivot, with this token in its place
     kept boolean not null                  -- enough activation was left
+);
+
+create table optima (                      -- of each lattice the combination that drives the pivot hardest
+    neuron_id integer not null,
+    lattice_id integer not null,           -- rank of the example
+    tokens integer[] not null,             -- reading order: the minimal context with it in place, pivot last
+    -- Both activations are what the model gives for just these tokens, normalised: above 1 is above anything in
+    -- the corpus. Those in lattices are also scaled up by what cutting the example down to them has cost.
+    activation float not null,
+    original_activation float not null,    -- of the unchanged minimal context
+    exact boolean not null,                -- every combination was tried; else there may be a stronger one
+    n_changes integer not null,            -- tokens that differ from the original's
+    n_tried integer not null               -- combinations
 );
 
 create table examples (
@@ -125,7 +138,7 @@ create table windows (
 create table scores (                      -- firing tokens of the test examples
     neuron_id integer not null,
     split varchar not null,
-    method varchar not null check (method in ('n2g', 'token_lookup', 'ngram_lookup')),
+    method varchar not null check (method in ('n2g', 'n2g_paper', 'token_lookup', 'ngram_lookup')),
     tp integer not null,
     fp integer not null,
     fn integer not null,

@@ -15,7 +15,7 @@ from n2g_index.graph.paths import IGNORE, Trace
 from n2g_index.graph.scoring import Score
 from n2g_index.graph.trie import build_trie
 from n2g_index.store.manifest import Manifest, describe_files, write_manifest
-from n2g_index.store.records import ExampleRecord, ModelRecord, NeuronRecord, Status, WindowRecord
+from n2g_index.store.records import ExampleRecord, ModelRecord, NeuronRecord, OptimumRow, Status, WindowRecord
 from n2g_index.store.staging import Staging, disk_errors
 from n2g_index.store.writer import IndexWriter
 
@@ -55,6 +55,7 @@ def write_index(
     max_activation: Mapping[Place, float] | None = None,
     windows: Sequence[Sequence[int]] = (),
     examples: Mapping[Place, Sequence[tuple[int, Sequence[float]]]] | None = None,
+    optima: Mapping[Place, Sequence[OptimumRow]] | None = None,
     dead: Sequence[Place] = (),
     failed: Mapping[Place, str] | None = None,
     replace: bool = False,
@@ -71,11 +72,13 @@ def write_index(
         max_activation: 2.0 where it is not given.
         windows: token ids, all of one length.
         examples: window and raw activations, the strongest first; train and test take turns.
+        optima: as they are stored; each belongs to the example whose rank is its lattice_id.
         dead: neurons without any positive activation.
         failed: the error of each neuron that failed.
         replace: whether an index that is there already may be replaced.
     """
     f1, max_activation, examples, failed = f1 or {}, max_activation or {}, examples or {}, failed or {}
+    optima = optima or {}
     records = []
     for place in sorted({*neurons, *dead, *failed}):
         status: Status = "ok" if place in neurons else "dead" if place in dead else "failed"
@@ -89,6 +92,7 @@ def write_index(
                 strongest=strongest if status == "ok" else None,
                 f1=f1.get(place),
                 examples=examples.get(place, ()),
+                optima=optima.get(place, ()),
                 error=failed.get(place),
             )
         )
@@ -139,6 +143,7 @@ def _record(
     strongest: float | None,
     f1: float | None,
     examples: Sequence[tuple[int, Sequence[float]]],
+    optima: Sequence[OptimumRow],
     error: str | None,
 ) -> NeuronRecord:
     trie = build_trie(traces)
@@ -166,6 +171,7 @@ def _record(
         graph=condense(trie),
         path_texts=tuple(path_text(label) for label in labels),
         lattices=(),
+        optima=tuple(optima),
         examples=shown,
         scores={} if f1 is None else {"n2g": score_of(f1), "token_lookup": score_of(f1 / 2)},
     )

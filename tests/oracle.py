@@ -7,6 +7,7 @@ only the inputs (examples, model, helper network) and the numbers in `N2GConfig`
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -105,6 +106,29 @@ class Oracle:
             and token not in self.barred
         ]
         return likely[: self.config.max_substitutes]
+
+    def optimum(
+        self, layer: int, neuron: int, example: OracleExample
+    ) -> tuple[list[int], float, float, dict[tuple[int, ...], float]]:
+        """Algorithm 1, steps 10 to 12: the strongest combination of the important tokens' substitutes.
+
+        Returns its tokens up to the pivot, its activation, the original's, and every combination's.
+        """
+        tokens, pivot, _ = self.prune(layer, neuron, example)
+        base = self.activations(layer, neuron, tokens)
+        importance = self.importances(layer, neuron, tokens, [pivot], base)
+        choices = [
+            [tokens[k], *self.substitutes(tokens, k)]
+            if importance[k, pivot] >= self.config.importance_threshold
+            else [tokens[k]]
+            for k in range(pivot + 1)
+        ]
+        tried = {
+            combination: self.activations(layer, neuron, [*combination, *tokens[pivot + 1 :]])[pivot]
+            for combination in itertools.product(*choices)
+        }
+        best = max(tried, key=lambda combination: tried[combination])
+        return list(best), tried[best], base[pivot], tried
 
     def paths(
         self, layer: int, neuron: int, examples: list[OracleExample], max_activation: float

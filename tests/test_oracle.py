@@ -75,6 +75,60 @@ def test_paths_equal_the_oracles(index: Index, oracle: Oracle, layer: int) -> No
     assert kept.rows[0][0] > 0
 
 
+@pytest.mark.parametrize("layer", range(4))
+def test_optima_equal_the_oracles(index: Index, oracle: Oracle, layer: int) -> None:
+    contexts = index.sql(
+        'select w.tokens, e."pivot", e.max_activation, n."index", n.max_activation, '
+        "o.tokens, o.activation, o.original_activation, o.n_tried, o.n_changes, o.exact "
+        "from optima o join neurons n using (neuron_id) "
+        "join examples e on e.neuron_id = o.neuron_id and e.rank = o.lattice_id "
+        f"join windows w using (window_id) where layer = {layer} and n_tried between 2 and 40 "
+        "order by n_changes desc, n_tried desc, o.neuron_id, lattice_id limit 4"
+    ).rows
+    for *example, neuron, max_activation, tokens, activation, original, n_tried, n_changes, exact in contexts:
+        best, strongest, base, tried = oracle.optimum(layer, neuron, OracleExample(*example))
+        where = f"L{layer}N{neuron}"
+        assert activation == pytest.approx(strongest / max_activation, abs=1e-4), where
+        assert original == pytest.approx(base / max_activation, abs=1e-4), where
+        assert (exact, n_tried) == (True, len(tried)), where
+        if tokens != best:  # only where both are as strong
+            assert tried[tuple(tokens)] == pytest.approx(strongest, abs=1e-4 * max_activation), where
+        assert (n_changes > 0) == (activation > original), where
+    assert len(contexts) == 4
+
+
+def test_every_lattice_has_an_optimum_no_weaker_than_its_single_changes(index: Index) -> None:
+    lattices = index.sql("select distinct neuron_id, lattice_id from lattices order by all").rows
+    assert index.sql("select neuron_id, lattice_id from optima order by all").rows == lattices
+    weaker = index.sql(
+        "with singles as (select neuron_id, lattice_id, max(activation) / "
+        "  max(activation) filter (origin = 'original') as gain from lattices group by all) "
+        "select * from optima join singles using (neuron_id, lattice_id) "
+        "where activation / original_activation < gain * (1 - 1e-4)"
+    ).rows
+    assert weaker == []
+
+
+def test_neurons_know_their_optima(index: Index) -> None:
+    texts = index.sql("select text from tokens order by token_id").rows
+    for neuron in CONFIG.neurons or ():
+        found = index.neuron(f"L3N{neuron}")
+        stored = index.sql(
+            f"select lattice_id, tokens, activation from optima where neuron_id = {found.neuron_id} "
+            "order by activation desc, lattice_id"
+        ).rows
+        assert [(o.rank, o.activation) for o in found.optima] == [(rank, a) for rank, _, a in stored]
+        assert found.optimum == (found.optima[0] if stored else None)
+        examples = index.examples(f"L3N{neuron}", limit=99)
+        for optimum, (_, tokens, _) in zip(found.optima, stored, strict=True):
+            assert optimum.tokens == tuple(texts[token][0] for token in tokens)
+            example = examples[optimum.rank]
+            end = example.pivot + 1
+            assert optimum.original == example.tokens[end - len(tokens) : end]
+            changed = [a != b for a, b in zip(optimum.tokens, optimum.original, strict=True)]
+            assert [k for k, is_changed in enumerate(changed) if is_changed] == list(optimum.substituted)
+
+
 def test_scores_equal_the_oracles(index: Index) -> None:
     for layer in range(4):
         for neuron in (CONFIG.neurons or ())[:3]:

@@ -23,7 +23,9 @@ from n2g_index.config import parse_ranges
 from n2g_index.graph.labels import visible
 
 if TYPE_CHECKING:
-    from n2g_index.query.neuron import Example, Neuron
+    from collections.abc import Mapping, Sequence
+
+    from n2g_index.query.neuron import Example, Neuron, Optimum
     from n2g_index.store.fulltext import Role
 
 _CONTEXT = 24
@@ -121,9 +123,14 @@ def search(
 )
 @index_options
 def show(neuron: str, svg: Path | None, lines: int, index_path: str | None, as_json: bool) -> None:
-    """What NEURON (L3N15, 3:15, ...) does: its scores and its graph."""
+    """What NEURON (L3N15, 3:15, ...) does: its scores, its graph and what drives it hardest.
+
+    The optimum is the strongest of the minimal contexts with substitutes in place of their important tokens;
+    its activation is above 1 where that is stronger than anything in the corpus.
+    """
     with n2g_index.open(index_path) as index:
         found = index.neuron(neuron)
+        strongest = index.examples(neuron, limit=1)
     if svg is not None:
         from n2g_index.render.svg import to_svg
 
@@ -136,6 +143,8 @@ def show(neuron: str, svg: Path | None, lines: int, index_path: str | None, as_j
     click.echo(_summary(found))
     title = f"{found.name} of {found.model}"
     click.echo(to_text(found.trie, found.labels, title=title, max_lines=lines, color=sys.stdout.isatty()))
+    if found.optimum is not None:
+        click.echo("\n".join(_drivers(found, found.optimum, strongest[0])))
     if svg is not None:
         click.echo(f"\nwrote {svg}")
 
@@ -160,6 +169,34 @@ def _summary(neuron: Neuron) -> str:
         parts.append(f"precision {score.precision:.2f}, recall {score.recall:.2f}, F1 {score.f1:.2f}")
         parts.append(f"token lookup F1 {lookup.f1:.2f}")
     return "; ".join(parts)
+
+
+def _drivers(neuron: Neuron, optimum: Optimum, example: Example) -> list[str]:
+    """What drives a neuron hardest, as it was read and as it could be; with normalised activations."""
+    context = max(neuron.optima, key=lambda o: o.original_activation)
+    read = _reading(example.tokens[: example.pivot + 1], {})
+    substitutes = {k: optimum.tokens[k] for k in optimum.substituted}
+    best = "the same" if optimum.tokens == context.original else _reading(optimum.original, substitutes)
+    rows = (
+        ("strongest example", example.activations[example.pivot], ending(read, terminal_width() - 33)),
+        ("strongest minimal context", context.original_activation, _reading(context.original, {})),
+        ("optimum", optimum.activation, best),
+    )
+    legend = "⟨original→substitute⟩" if substitutes else "no combination of substitutes is stronger"
+    tried = f"{optimum.n_tried:,} combinations tried" + ("" if optimum.exact else ", there are more")
+    return [
+        *(f"{name:25}  {activation:.2f}  {text}" for name, activation, text in rows),
+        click.style(f"{legend} · {tried}", dim=True),
+    ]
+
+
+def _reading(tokens: Sequence[str], substitutes: Mapping[int, str]) -> str:
+    """A context in reading order, its pivot in brackets at the end."""
+    *before, pivot = (
+        f"⟨{visible(token)}→{visible(substitutes[k])}⟩" if k in substitutes else visible(token)
+        for k, token in enumerate(tokens)
+    )
+    return " ".join([*before, f"[{pivot}]"])
 
 
 @click.command()

@@ -1,7 +1,7 @@
 """What does one neuron do?
 
-Reads a neuron's row, scores, trie, graph and strongest examples. Each is one lookup by neuron_id, in tables
-that are sorted by it.
+Reads a neuron's row, scores, trie, graph, optima and strongest examples. Each is one lookup by neuron_id, in
+tables that are sorted by it.
 """
 
 from __future__ import annotations
@@ -31,6 +31,35 @@ class NeuronScore:
 
 
 @dataclass(frozen=True, slots=True)
+class Optimum:
+    """The combination of substitutes in one minimal context that drives the neuron hardest."""
+
+    rank: int
+    """Of the example that the minimal context was cut from."""
+
+    tokens: tuple[str, ...]
+    """Texts in reading order, the pivot last."""
+
+    original: tuple[str, ...]
+    """Texts of the unchanged minimal context."""
+
+    substituted: tuple[int, ...]
+    """Positions of the tokens that differ."""
+
+    activation: float
+    """Normalised; above 1 is above anything in the corpus."""
+
+    original_activation: float
+    """Normalised, of the unchanged minimal context."""
+
+    exact: bool
+    """Every combination was tried; else there may be a stronger one."""
+
+    n_tried: int
+    """Combinations."""
+
+
+@dataclass(frozen=True, slots=True)
 class Neuron:
     """A neuron with its graph."""
 
@@ -54,6 +83,14 @@ class Neuron:
 
     path_texts: tuple[str, ...]
     """The trie's paths in reading order."""
+
+    optima: tuple[Optimum, ...]
+    """One for each minimal context with important tokens, the strongest first."""
+
+    @property
+    def optimum(self) -> Optimum | None:
+        """The synthetic context that drives the neuron hardest; None where none was looked for."""
+        return self.optima[0] if self.optima else None
 
     def score(self, method: str = "n2g") -> NeuronScore | None:
         """Held-out score of a method; None where there was nothing to score on."""
@@ -155,6 +192,38 @@ def get_neuron(store: Store, name: str) -> Neuron:
         ),
         labels=dict(labels.rows),
         path_texts=tuple(row[3] for row in paths.rows),
+        optima=_optima(store, i),
+    )
+
+
+def _optima(store: Store, neuron_id: int) -> tuple[Optimum, ...]:
+    rows = store.query(
+        "select lattice_id, o.tokens, "
+        # Lists count from 1; the minimal context is as long as the optimum and ends at the pivot.
+        '  list_slice(w.tokens, e."pivot" + 2 - len(o.tokens), e."pivot" + 1), '
+        "  activation, original_activation, exact, n_tried "
+        "from optima o join examples e on e.neuron_id = o.neuron_id and e.rank = o.lattice_id "
+        "join windows w using (window_id) "
+        "where o.neuron_id = $1 order by activation desc, lattice_id",
+        (neuron_id,),
+    ).rows
+    used = sorted({token for _, *contexts, _, _, _, _ in rows for tokens in contexts for token in tokens})
+    texts = dict(
+        store.query(
+            "select token_id, text from tokens t join neurons n using (model_id) where neuron_id = $1 "
+            "and token_id in (select unnest($2::integer[]))",
+            (neuron_id, used),
+        ).rows
+    )
+    return tuple(
+        Optimum(
+            rank,
+            tuple(texts[token] for token in tokens),
+            tuple(texts[token] for token in original),
+            tuple(k for k, (new, old) in enumerate(zip(tokens, original, strict=True)) if new != old),
+            *numbers,
+        )
+        for rank, tokens, original, *numbers in rows
     )
 
 

@@ -72,6 +72,19 @@ class LatticeRow:
 
 
 @dataclass(frozen=True, slots=True)
+class OptimumRow:
+    """A row of `optima`."""
+
+    lattice_id: int
+    tokens: tuple[int, ...]
+    activation: float
+    original_activation: float
+    exact: bool
+    n_changes: int
+    n_tried: int
+
+
+@dataclass(frozen=True, slots=True)
 class NeuronRecord:
     """Everything that an index holds about one neuron."""
 
@@ -88,6 +101,9 @@ class NeuronRecord:
     """Each path of the trie in reading order, for people."""
 
     lattices: tuple[LatticeRow, ...]
+    optima: tuple[OptimumRow, ...]
+    """One for each lattice."""
+
     examples: tuple[ExampleRecord, ...]
     scores: Mapping[str, Score]
     """Held-out score by method."""

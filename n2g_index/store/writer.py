@@ -20,7 +20,8 @@ from n2g_index.errors import MissingExtra
 from n2g_index.graph.labels import fold
 from n2g_index.resources import schema_sql
 from n2g_index.store.fulltext import build_fulltext
-from n2g_index.store.manifest import DATABASE, FULLTEXT
+from n2g_index.store.manifest import DATABASE, FULLTEXT, PATHS
+from n2g_index.store.pathindex import build_path_index
 from n2g_index.store.records import ModelRecord, NeuronRecord, WindowRecord
 from n2g_index.store.staging import disk_errors
 
@@ -88,9 +89,10 @@ class IndexWriter:
         self._transaction([("builds", iter([row]))])
 
     def finish(self) -> None:
-        """Write the full-text index and close everything."""
+        """Write the full-text index and the path index, and close everything."""
         with disk_errors(self._target):
             build_fulltext(self._db, self._folder / FULLTEXT)
+            build_path_index(self._db, self._folder / PATHS)
             self._db.execute("checkpoint")
             self._db.close()
 
@@ -187,6 +189,12 @@ def _lattice_rows(i: int, n: NeuronRecord) -> Rows:
                row.kept)  # fmt: skip
 
 
+def _optimum_rows(i: int, n: NeuronRecord) -> Rows:
+    for row in n.optima:
+        yield (i, row.lattice_id, row.tokens, row.activation, row.original_activation, row.exact,
+               row.n_changes, row.n_tried)  # fmt: skip
+
+
 def _example_rows(i: int, n: NeuronRecord) -> Rows:
     for e in n.examples:
         yield i, e.rank, e.split, e.window_id, e.pivot, e.max_activation, e.activations
@@ -205,6 +213,7 @@ _NEURON_TABLES: dict[str, Callable[[int, NeuronRecord], Rows]] = {
     "graph_edges": _graph_edge_rows,
     "paths": _path_rows,
     "lattices": _lattice_rows,
+    "optima": _optimum_rows,
     "examples": _example_rows,
     "scores": _score_rows,
 }
