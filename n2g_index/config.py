@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal, get_args
 
 from n2g_index.errors import BadNeuronName, BadParameter
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Version of the on-disk format; an index of another version is refused when opened."""
 
 FIRING_THRESHOLD = 0.5
@@ -57,9 +57,51 @@ def parse_ranges(text: str, what: str) -> tuple[int, ...]:
     return tuple(sorted(numbers))
 
 
+Method = Literal["paper", "refined"]
+"""How a neuron's paths are found."""
+
+
+@dataclass(frozen=True, slots=True)
+class RefinedConfig:
+    """Parameters of the refined method, which learns paths from labelled tokens (`build/refined`)."""
+
+    windows: int = 80
+    """Strongest windows learnt from, the train examples among them; the test examples never."""
+
+    reach: int = 6
+    """Tokens of context looked at before an activating token."""
+
+    max_literals: int = 3
+    """Most literal context tokens in a path."""
+
+    min_gain: float = 1.0
+    """Least gain in log-likelihood, in nats, for which a context splits."""
+
+    noise: float = 0.2
+    """Standard deviation of normalised activations around the mean of their path."""
+
+    place_prior: float = 0.5
+    """How much the gain at a place counts for that place at other activating tokens; 0 for not at all."""
+
+    def __post_init__(self) -> None:
+        for name in ("windows", "reach"):
+            if getattr(self, name) < 1:
+                raise BadParameter(f"{name} must be at least 1, not {getattr(self, name)}.")
+        for name in ("max_literals", "min_gain", "place_prior"):
+            if getattr(self, name) < 0:
+                raise BadParameter(f"{name} cannot be negative ({getattr(self, name)}).")
+        if not self.noise > 0:
+            raise BadParameter(f"noise must lie above 0, not {self.noise}.")
+
+
 @dataclass(frozen=True, slots=True)
 class N2GConfig:
-    """Parameters of the N2G algorithm itself; the defaults are the paper's."""
+    """Parameters of the N2G algorithm itself; those of its stages default to the paper's."""
+
+    method: Method = "refined"
+    """`paper`: paths from pruning, saliency and augmentation. `refined`: paths learnt from labelled tokens,
+    which predict held-out text better; the paper's stages still give lattices and optima, and are scored
+    beside."""
 
     firing_threshold: float = FIRING_THRESHOLD
     """A token fires the neuron at this share of its max activation or above."""
@@ -80,6 +122,13 @@ class N2GConfig:
     max_substitutes: int = 5
     """Most substitutes tried per important position."""
 
+    max_combinations: int = 4096
+    """Most combinations of a minimal context's substitutes that are all tried; of more, a search climbs to
+    the strongest it finds."""
+
+    refined: RefinedConfig = field(default_factory=RefinedConfig)
+    """Parameters of the refined method."""
+
     def __post_init__(self) -> None:
         for name in ("firing_threshold", "importance_threshold", "keep_threshold", "substitute_probability"):
             if not 0 < getattr(self, name) <= 1:
@@ -88,6 +137,10 @@ class N2GConfig:
             raise BadParameter(f"max_context must be at least 1, not {self.max_context}.")
         if self.max_substitutes < 0:
             raise BadParameter(f"max_substitutes cannot be negative ({self.max_substitutes}).")
+        if self.method not in get_args(Method):
+            raise BadParameter(f"method must be one of {', '.join(get_args(Method))}, not {self.method!r}.")
+        if self.max_combinations < 1:
+            raise BadParameter(f"max_combinations must be at least 1, not {self.max_combinations}.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +204,12 @@ class BuildConfig:
             raise BadParameter("examples must be at least 2: one to train on, one to test on.")
         if self.window is not None and self.window < 2:
             raise BadParameter(f"window must be at least 2 tokens, not {self.window}.")
+
+    @property
+    def collected_windows(self) -> int:
+        """Top windows to collect for each neuron: its examples, and further ones if the method learns from
+        them."""
+        return max(self.examples, self.n2g.refined.windows if self.n2g.method == "refined" else 0)
 
     def parameters(self) -> dict[str, Any]:
         """All parameters as plain values, for the manifest and the `builds` table."""

@@ -85,7 +85,14 @@ def build(
             device=model.device,
         )
         explainer = Explainer(
-            model, helper, windows, model.token_texts(), config.n2g, batch_tokens, ProbeStats()
+            model,
+            helper,
+            windows,
+            model.token_texts(),
+            config.n2g,
+            config.examples,
+            batch_tokens,
+            ProbeStats(),
         )
         writer = IndexWriter(staging.folder, out)
         try:
@@ -170,7 +177,7 @@ def _explain_all(
                 explainer.model,
                 explainer.windows,
                 layers,
-                examples=config.examples,
+                top=config.collected_windows,
                 firing_threshold=config.n2g.firing_threshold,
                 scratch=Path(scratch),
                 batch_tokens=explainer.batch_tokens,

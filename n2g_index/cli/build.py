@@ -7,12 +7,12 @@ import sys
 from pathlib import Path
 from time import monotonic
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import click
 
 from n2g_index.cli.output import print_json
-from n2g_index.config import BuildConfig, N2GConfig, parse_ranges
+from n2g_index.config import BuildConfig, Method, N2GConfig, parse_ranges
 
 if TYPE_CHECKING:
     from rich.progress import Task
@@ -67,6 +67,13 @@ _N2G = N2GConfig()
     help="Top windows kept per neuron; half train, half test.",
 )
 @click.option(
+    "--method",
+    type=click.Choice(get_args(Method)),
+    default=_N2G.method,
+    show_default=True,
+    help="How paths are found: as in the paper, or learnt from labelled tokens, which predicts better.",
+)
+@click.option(
     "--max-context",
     type=click.IntRange(1),
     default=_N2G.max_context,
@@ -79,6 +86,13 @@ _N2G = N2GConfig()
     default=_N2G.max_substitutes,
     show_default=True,
     help="Most substitutes tried per important token.",
+)
+@click.option(
+    "--combinations",
+    type=click.IntRange(1),
+    default=_N2G.max_combinations,
+    show_default=True,
+    help="Most combinations of substitutes that are all tried; of more, the best that a climb finds.",
 )
 @click.option(
     "--chunk",
@@ -107,8 +121,8 @@ _N2G = N2GConfig()
 def build(
     model: str, corpus: tuple[str, ...], helper: str, layers: str | None, neurons: str | None,
     hook: str | None, window: int | None, max_tokens: int | None, text_field: str, examples: int,
-    max_context: int, substitutes: int, chunk: int, batch_tokens: int | None, device: str, out: Path | None,
-    replace: bool, quiet: bool, as_json: bool,
+    method: Method, max_context: int, substitutes: int, combinations: int, chunk: int,
+    batch_tokens: int | None, device: str, out: Path | None, replace: bool, quiet: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Build an index of a model's neurons from a text."""
     config = BuildConfig(
@@ -125,7 +139,12 @@ def build(
         chunk=chunk,
         batch_tokens=batch_tokens,
         device=device,
-        n2g=N2GConfig(max_context=max_context, max_substitutes=substitutes),
+        n2g=N2GConfig(
+            method=method,
+            max_context=max_context,
+            max_substitutes=substitutes,
+            max_combinations=combinations,
+        ),
     )
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # else it warns whenever a process forks
     from n2g_index.build import build as run

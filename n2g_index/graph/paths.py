@@ -29,6 +29,9 @@ class Trace:
     activation: float
     """Normalised activation of the activating token."""
 
+    support: int = 1
+    """Number of equal observations that this one stands for."""
+
 
 @dataclass(frozen=True, slots=True)
 class Path:
@@ -52,7 +55,7 @@ def merge_traces(traces: Iterable[Trace]) -> tuple[Path, ...]:
     merged: dict[tuple[int, ...], tuple[float, int]] = {}
     for trace in traces:
         activation, support = merged.get(trace.tokens, (trace.activation, 0))
-        merged[trace.tokens] = (max(activation, trace.activation), support + 1)
+        merged[trace.tokens] = (max(activation, trace.activation), support + trace.support)
     return tuple(Path(tokens, *merged[tokens]) for tokens in sorted(merged))
 
 

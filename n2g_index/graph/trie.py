@@ -78,7 +78,7 @@ def build_trie(traces: Iterable[Trace]) -> Trie:
             literal = prefix[-1] != IGNORE
             importance[prefix] = max(importance.get(prefix, 0.0), trace.importances[depth] * literal)
             activation[prefix] = max(activation.get(prefix, 0.0), trace.activations[depth] * literal)
-            support[prefix] = support.get(prefix, 0) + 1
+            support[prefix] = support.get(prefix, 0) + trace.support
     paths = merge_traces(traces)
     ends = {path.tokens: path.activation for path in paths}
     ids = {prefix: node_id for node_id, prefix in enumerate(sorted(support))}

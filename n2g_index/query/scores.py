@@ -20,7 +20,8 @@ class LayerScore:
     """None for all layers together."""
 
     method: str
-    """`n2g`, `token_lookup` or `ngram_lookup`."""
+    """`n2g`, the index's own graphs; `n2g_paper`, the paper's where those are refined; `token_lookup`;
+    `ngram_lookup`."""
 
     neurons: int
     """Neurons scored: those that are alive and have a test example."""
@@ -44,7 +45,7 @@ _SCORES = """
         avg(coalesce(2 * p0 * r0 / nullif(p0 + r0, 0), 0)), median(f1)
     from s join neurons n using (neuron_id)
     group by grouping sets ((n.layer, method), (method))
-    order by n.layer nulls last, method = 'n2g' desc, method = 'token_lookup' desc
+    order by n.layer nulls last, method = 'n2g' desc, method = 'n2g_paper' desc, method = 'token_lookup' desc
 """
 
 
