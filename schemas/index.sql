@@ -88,6 +88,7 @@ create table paths (
     activation float not null,             -- normalised
     support integer not null,
     tokens integer[] not null,             -- activating token first; -1 = ignore
+    fires boolean not null,                -- false: an exception, where this is the longest match it does not
     text varchar not null                  -- reading order, for people
 );
 

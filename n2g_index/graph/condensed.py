@@ -1,8 +1,9 @@
 """What does a neuron's trie look like to a person?
 
 The neuron graph of the paper's figures (section 3.4): ignore nodes are taken out, and equal tokens at
-equal depth become one node. Depth counts literal tokens back from the activating one, so that reading
-order runs from the deepest column to column 0. Linear in the summed length of the paths.
+equal depth become one node. It shows what fires the neuron; exceptions are left out. Depth counts literal
+tokens back from the activating one, so that reading order runs from the deepest column to column 0. Linear in
+the summed length of the paths.
 """
 
 from __future__ import annotations
@@ -97,24 +98,36 @@ def _components(keys: Iterable[_Key], links: Iterable[tuple[_Key, _Key]]) -> dic
     return {key: find(key) for key in parent}
 
 
+def _ancestors(trie: Trie, ends: set[int]) -> set[int]:
+    """The end nodes given and all nodes above them."""
+    found = set(ends)
+    for node in reversed(trie.nodes):  # children come after their parents
+        if node.node_id in found and node.parent_id is not None:
+            found.add(node.parent_id)
+    return found
+
+
 def condense(trie: Trie) -> NeuronGraph:
     """Merge a trie into its neuron graph."""
     key_of = _literal_keys(trie)
+    ends = {node_id for node_id, path in trie.ends().items() if path.fires}
+    on_path = _ancestors(trie, ends)
     members: dict[_Key, list[TrieNode]] = defaultdict(list)
     edges: Counter[tuple[_Key, _Key]] = Counter()
     for node in trie.nodes:
-        if node.token_id == IGNORE:
+        if node.token_id == IGNORE or node.node_id not in on_path:
             continue
         members[key_of[node.node_id]].append(node)
         if node.parent_id is not None:
             edges[key_of[node.parent_id], key_of[node.node_id]] += node.support
     representative = _components(members, edges)
 
-    path_keys = [_path_keys(path.tokens) for path in trie.paths]
+    paths = [path for path in trie.paths if path.fires]
     weight: Counter[_Key] = Counter()
     runs: Counter[_Key] = Counter()  # paths through each node
     total: Counter[_Key] = Counter()  # paths in each component
-    for path, keys in zip(trie.paths, path_keys, strict=True):
+    for path in paths:
+        keys = _path_keys(path.tokens)
         weight[representative[keys[0]]] += path.support
         total[representative[keys[0]]] += 1
         runs.update(keys)
@@ -131,7 +144,7 @@ def condense(trie: Trie) -> NeuronGraph:
             token_id=key[1],
             importance=max(node.importance for node in members[key]),
             activation=max(node.activation for node in members[key]),
-            is_end=any(node.is_end for node in members[key]),
+            is_end=any(node.node_id in ends for node in members[key]),
             component=number[representative[key]],
             is_core=(key[0] > 0 and key[1] not in activating and runs[key] == total[representative[key]]),
         )

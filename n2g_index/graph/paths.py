@@ -32,6 +32,9 @@ class Trace:
     support: int = 1
     """Number of equal observations that this one stands for."""
 
+    fires: bool = True
+    """False for an exception: a longer path that keeps a shorter one from firing."""
+
 
 @dataclass(frozen=True, slots=True)
 class Path:
@@ -46,16 +49,21 @@ class Path:
     support: int = 1
     """Number of observations."""
 
+    fires: bool = True
+    """False for an exception: where it is the longest match the neuron does not fire."""
+
     def __len__(self) -> int:
         return len(self.tokens)
 
 
 def merge_traces(traces: Iterable[Trace]) -> tuple[Path, ...]:
     """Merge observations of equal tokens: largest activation, summed support; sorted by tokens."""
-    merged: dict[tuple[int, ...], tuple[float, int]] = {}
+    merged: dict[tuple[int, ...], tuple[float, int, bool]] = {}
     for trace in traces:
-        activation, support = merged.get(trace.tokens, (trace.activation, 0))
-        merged[trace.tokens] = (max(activation, trace.activation), support + trace.support)
+        activation, support, fires = merged.get(trace.tokens, (trace.activation, 0, False))
+        merged[trace.tokens] = (
+            max(activation, trace.activation), support + trace.support, fires or trace.fires
+        )  # fmt: skip
     return tuple(Path(tokens, *merged[tokens]) for tokens in sorted(merged))
 
 

@@ -54,6 +54,12 @@ class Trie:
     paths: tuple[Path, ...]
     nodes: tuple[TrieNode, ...]
 
+    def ends(self) -> dict[int, Path]:
+        """The path that ends at each end node, by node id."""
+        # Both are in the order of their tokens.
+        at_end = (node.node_id for node in self.nodes if node.is_end)
+        return dict(zip(at_end, self.paths, strict=True))
+
     @property
     def max_depth(self) -> int:
         """Depth of the deepest node, 0 for an empty trie."""

@@ -158,7 +158,8 @@ def get_neuron(store: Store, name: str) -> Neuron:
         (i,),
     )
     paths = store.query(
-        "select tokens, activation, support, text from paths where neuron_id = $1 order by path_id", (i,)
+        "select tokens, activation, support, fires, text from paths where neuron_id = $1 order by path_id",
+        (i,),
     )
     nodes = store.query(
         "select node_id, parent_id, depth, kind, token_id, importance, activation, is_end, "
@@ -183,7 +184,7 @@ def get_neuron(store: Store, name: str) -> Neuron:
         **facts,
         scores=tuple(NeuronScore(*score) for score in scores.rows),
         trie=Trie(
-            tuple(Path(tuple(tokens), activation, support) for tokens, activation, support, _ in paths.rows),
+            tuple(Path(tuple(tokens), *numbers) for tokens, *numbers, _ in paths.rows),
             tuple(TrieNode(*node) for node in nodes.rows),
         ),
         graph=NeuronGraph(
@@ -191,7 +192,7 @@ def get_neuron(store: Store, name: str) -> Neuron:
             tuple(GraphEdge(*edge) for edge in graph_edges.rows),
         ),
         labels=dict(labels.rows),
-        path_texts=tuple(row[3] for row in paths.rows),
+        path_texts=tuple(row[4] for row in paths.rows),
         optima=_optima(store, i),
     )
 

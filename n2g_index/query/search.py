@@ -73,6 +73,7 @@ _RANKED = """
             case when h.tier < 2 then w.exact else w.folded end) as holds
         from hit h join paths p using (neuron_id) join neurons n using (neuron_id)
             join wanted w using (model_id)
+        where p.fires
     ),
     found as (
         select neuron_id, tier, sum(support) filter (holds) / sum(support) as share,

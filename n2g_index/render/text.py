@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _JOIN = " ← "
 _LONGEST = 40  # columns of one token
 _LEGEND = "● a path ends here (activation) · ×N observations · * any token"
+_EXCEPTIONS = " · ○ an exception, does not fire"
 
 _Paint = Callable[[str, str], str]
 _RED, _BLUE, _DIM, _BOLD = "31", "34", "2", "1"
@@ -33,6 +34,8 @@ class _Step:
 
     node: TrieNode
     ignored: int
+    fires: bool
+    """False where an exception ends."""
 
 
 @dataclass(slots=True)
@@ -64,13 +67,15 @@ def to_text(
     if len(branches) == 1:
         return f"{paint(visible(title), _BOLD)}\nno paths\n"
     shown = _choose(branches, max_lines - 2)
-    lines = [paint(visible(title), _BOLD), *_lines(branches, shown, labels, paint), paint(_LEGEND, _DIM)]
+    legend = _LEGEND if all(path.fires for path in trie.paths) else _LEGEND + _EXCEPTIONS
+    lines = [paint(visible(title), _BOLD), *_lines(branches, shown, labels, paint), paint(legend, _DIM)]
     return "\n".join(lines) + "\n"
 
 
 def _branches(trie: Trie) -> list[_Branch]:
     """All lines, each after the one that it forks from and after its stronger siblings."""
     root = -1
+    ends = trie.ends()
     above: dict[int, tuple[int, int]] = {}  # trie node -> (its nearest literal, ignored positions since)
     below: dict[int, list[_Step]] = defaultdict(list)  # literal -> the literals next to it
     for node in trie.nodes:  # parents come before their children
@@ -79,7 +84,8 @@ def _branches(trie: Trie) -> list[_Branch]:
             above[node.node_id] = (literal, ignored + 1)
         else:
             above[node.node_id] = (node.node_id, 0)
-            below[literal].append(_Step(node, ignored))
+            fires = node.node_id not in ends or ends[node.node_id].fires
+            below[literal].append(_Step(node, ignored, fires))
     for steps in below.values():
         steps.sort(key=lambda s: (-s.node.support, -(s.node.end_activation or 0.0), s.node.node_id))
 
@@ -161,7 +167,7 @@ def _line(branch: _Branch, labels: Mapping[int, str], paint: _Paint) -> str:
         if node.is_end or i == len(branch.steps) - 1:
             part += paint(f" ×{node.support}", _DIM)
         if node.end_activation is not None:
-            part += f" ● {number(node.end_activation)}"
+            part += f" {'●' if step.fires else '○'} {number(node.end_activation)}"
         parts.append(part)
     return _JOIN.join(parts)
 

@@ -180,7 +180,7 @@ def _graph_edge_rows(i: int, n: NeuronRecord) -> Rows:
 
 def _path_rows(i: int, n: NeuronRecord) -> Rows:
     for path_id, (path, text) in enumerate(zip(n.trie.paths, n.path_texts, strict=True)):
-        yield i, path_id, len(path), path.activation, path.support, path.tokens, text
+        yield i, path_id, len(path), path.activation, path.support, path.tokens, path.fires, text
 
 
 def _lattice_rows(i: int, n: NeuronRecord) -> Rows:

@@ -31,6 +31,10 @@ Tokens = tuple[int, ...]
 _ALIKE = 0.1
 """Activations that all lie this close together are not worth a split."""
 
+_TIE = 1e-4
+"""Gains that are this much of themselves apart are equal: where one of two tokens is always there, splitting
+by either gains the same, and rounding must not choose. Of equal ones the nearest place is taken."""
+
 _PRIOR = 0.5
 """Occurrences added to each side of a split, so that a single one cannot gain much."""
 
@@ -90,7 +94,7 @@ def _by_token(labelled: Labelled, rows: NDArray[np.bool_] | None) -> Iterator[_O
 
 
 def _gains(group: _Occurrences, rows: NDArray[np.int64], config: RefinedConfig) -> NDArray[np.float64]:
-    """What splitting these rows by each literal gains, in nats, shape [n_literals]."""
+    """What splitting these rows by each literal gains, in nats; 0 if it cannot. Shape [n_literals]."""
     literals, activation = group.literals[rows], group.activation[rows]
     counts = np.bincount(literals.ravel(), minlength=len(group.word))
     sums = np.bincount(
@@ -98,7 +102,8 @@ def _gains(group: _Occurrences, rows: NDArray[np.int64], config: RefinedConfig) 
     )
     excess = sums - counts * activation.mean()
     spread = 1 / (counts + _PRIOR) + 1 / (len(rows) - counts + _PRIOR)
-    return np.where(group.word >= 0, excess**2 * spread / (2 * config.noise**2), 0.0)
+    splits = (group.word >= 0) & (counts > 0) & (counts < len(rows))
+    return np.where(splits, excess**2 * spread / (2 * config.noise**2), 0.0)
 
 
 def _place_prior(groups: list[_Occurrences], config: RefinedConfig) -> NDArray[np.float64]:
@@ -128,13 +133,12 @@ def _split(
     last = int(group.back[literals[-1]]) if literals else 0
     bonus = np.where(group.back > last, prior[group.back], -np.inf)
     while len(literals) < config.max_literals and len(rows) >= 2 and np.ptp(group.activation[rows]) >= _ALIKE:
-        gains = _gains(group, rows, config) + bonus
-        best = int(gains.argmax())
-        if gains[best] <= config.min_gain:
+        gains = _gains(group, rows, config)
+        gains = np.where(gains > 0, gains + bonus, -np.inf)
+        if gains.max() <= config.min_gain:
             break
+        best = int((gains >= (1 - _TIE) * gains.max()).argmax())
         has = group.literals[rows, group.back[best] - 1] == best
-        if has.all():
-            break
         yield from _split(group, rows[has], (*literals, best), prior, config)
         rows = rows[~has]
     yield _path(group, literals)

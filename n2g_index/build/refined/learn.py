@@ -38,8 +38,9 @@ def learn(labelled: Labelled, config: RefinedConfig, threshold: float) -> list[T
     leaves = assign(grow(labelled, None, config), labelled)
     chance = probabilities(features(leaves, labelled))
     activation = _as_activation(chance, best_cut(left_out(leaves, labelled)), threshold)
-    kept = needed(leaves.paths, (activation >= threshold).tolist())
-    return [_trace(leaves, labelled, i, float(activation[i])) for i in kept]
+    fires = activation >= threshold
+    kept = needed(leaves.paths, fires.tolist())
+    return [_trace(leaves, labelled, i, float(activation[i]), bool(fires[i])) for i in kept]
 
 
 def best_cut(probability: NDArray[np.float64]) -> float:
@@ -75,7 +76,7 @@ def _compatible(one: Tokens, other: Tokens) -> bool:
     return all(IGNORE in (a, b) or a == b for a, b in zip(one, other, strict=False))
 
 
-def _trace(leaves: Leaves, labelled: Labelled, i: int, activation: float) -> Trace:
+def _trace(leaves: Leaves, labelled: Labelled, i: int, activation: float, fires: bool) -> Trace:
     """One path with what its tokens showed; `activations` are the largest that the neuron had at each place.
 
     The importance of a literal is measured as masking would: the share of the mean activation that is lost
@@ -95,7 +96,8 @@ def _trace(leaves: Leaves, labelled: Labelled, i: int, activation: float) -> Tra
             lacking[rows] = False
             lost = 1 - labelled.activations[lacking, 0].mean() / mean if lacking.any() else 1.0
         importances.append(float(np.clip(lost, 0, 1)))
-    return Trace(path, tuple(importances), tuple(seen.tolist()), activation, max(1, int(decided.sum())))
+    support = max(1, int(decided.sum()))
+    return Trace(path, tuple(importances), tuple(seen.tolist()), activation, support, fires)
 
 
 def _has(path: Tokens, labelled: Labelled) -> NDArray[np.bool_]:
