@@ -88,8 +88,8 @@ class RefinedConfig:
             if getattr(self, name) < 1:
                 raise BadParameter(f"{name} must be at least 1, not {getattr(self, name)}.")
         for name in ("max_literals", "min_gain", "place_prior"):
-            if getattr(self, name) < 0:
-                raise BadParameter(f"{name} cannot be negative ({getattr(self, name)}).")
+            if not getattr(self, name) >= 0:  # nor NaN
+                raise BadParameter(f"{name} must be at least 0, not {getattr(self, name)}.")
         if not self.noise > 0:
             raise BadParameter(f"noise must lie above 0, not {self.noise}.")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 from hypothesis import given
@@ -144,3 +145,16 @@ def test_every_path_is_a_walk_through_one_component(traces: list[Trace]) -> None
         assert node.is_core is (
             node.depth > 0 and node.token_id not in fires and all(node in nodes for nodes in own)
         )
+
+
+def test_exceptions_are_left_out() -> None:
+    exceptions = [replace(trace(5, 4, activation=0.25), fires=False), replace(trace(5, 3, 2), fires=False)]
+    fires = [trace(5), trace(5, 3), trace(6, 4)]
+    assert graph(*fires, *exceptions).edges == (GraphEdge(0, 2, 2), GraphEdge(1, 3, 1))
+    assert [(n.depth, n.token_id, n.is_end) for n in graph(*fires, *exceptions).nodes] == [
+        (0, 5, True),
+        (0, 6, False),
+        (1, 3, True),
+        (1, 4, True),
+    ]
+    assert graph(*exceptions) == NeuronGraph((), ())

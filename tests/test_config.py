@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from n2g_index.config import BuildConfig, N2GConfig, neuron_name, parse_neuron, parse_ranges
+from n2g_index.config import BuildConfig, N2GConfig, RefinedConfig, neuron_name, parse_neuron, parse_ranges
 from n2g_index.errors import BadNeuronName, BadParameter
 
 
@@ -110,15 +110,66 @@ def test_parameters_of_a_build_that_make_no_sense(parameters: dict[str, Any], se
 
 
 def test_the_edges_are_allowed() -> None:
-    n2g = N2GConfig(1, 1, 1, 1, 1, 0)
+    refined = RefinedConfig(1, 1, 0, 0, 0.1, 0)
+    n2g = N2GConfig("paper", 1, 1, 1, 1, 1, 0, 1, refined)
     assert BuildConfig(examples=2, chunk=1, batch_tokens=1, window=2, n2g=n2g).parameters()["n2g"] == {
+        "method": "paper",
         "firing_threshold": 1,
         "importance_threshold": 1,
         "keep_threshold": 1,
         "max_context": 1,
         "substitute_probability": 1,
         "max_substitutes": 0,
+        "max_combinations": 1,
+        "refined": {
+            "windows": 1,
+            "reach": 1,
+            "max_literals": 0,
+            "min_gain": 0,
+            "noise": 0.1,
+            "place_prior": 0,
+        },
     }
+
+
+@pytest.mark.parametrize(
+    ("n2g", "collected"),
+    [
+        (N2GConfig(), 80),
+        (N2GConfig(refined=RefinedConfig(windows=5)), 20),
+        (N2GConfig(method="paper"), 20),
+    ],
+)
+def test_windows_are_collected_for_the_examples_and_for_what_the_method_learns(
+    n2g: N2GConfig, collected: int
+) -> None:
+    assert BuildConfig(examples=20, n2g=n2g).collected_windows == collected
+
+
+@pytest.mark.parametrize(
+    ("parameters", "sentence"),
+    [
+        ({"windows": 0}, "windows must be at least 1, not 0."),
+        ({"reach": 0}, "reach must be at least 1, not 0."),
+        ({"max_literals": -1}, "max_literals must be at least 0, not -1."),
+        ({"min_gain": -0.5}, "min_gain must be at least 0, not -0.5."),
+        ({"place_prior": -1}, "place_prior must be at least 0, not -1."),
+        ({"noise": 0}, "noise must lie above 0, not 0."),
+        ({"noise": float("nan")}, "noise must lie above 0, not nan."),
+    ],
+)
+def test_parameters_of_the_refined_method_that_make_no_sense(
+    parameters: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(BadParameter) as caught:
+        RefinedConfig(**parameters)
+    assert str(caught.value) == sentence
+
+
+def test_an_unknown_method_is_refused() -> None:
+    with pytest.raises(BadParameter) as caught:
+        N2GConfig(method="better")  # type: ignore[arg-type]
+    assert str(caught.value) == "method must be one of paper, refined, not 'better'."
 
 
 def test_layers_and_neurons_are_kept_sorted_and_once() -> None:

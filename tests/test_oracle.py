@@ -20,6 +20,7 @@ CONFIG = BuildConfig(
     max_tokens=100_000,
     examples=12,  # six to train on: the oracle takes seconds for each neuron
     neurons=tuple(sorted(np.random.default_rng(0).choice(768, NEURONS_PER_LAYER, replace=False).tolist())),
+    n2g=N2GConfig(method="paper"),
 )
 
 

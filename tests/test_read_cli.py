@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from n2g_index.store.manifest import DATABASE, MANIFEST
+from n2g_index.store.records import OptimumRow
 from tests.making import reading, write_index
 
 VOCABULARY = [" import", "Import", "from", " as", "\n", "</script>", " new york"]
@@ -84,7 +85,11 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
         VOCABULARY,
         f1={(0, 1): 0.5, (1, 2): 0.75},
         windows=[[2, 3, 0], [0, 4, 5]],
-        examples={(0, 1): [(0, [0.0, 0.5, 2.0]), (1, [1.0, 0.0, 0.25])]},
+        examples={(0, 1): [(0, [0.0, 0.5, 2.0]), (1, [1.0, 0.0, 0.25])], (1, 2): [(0, [0.0, 2.0, 0.0])]},
+        optima={
+            (0, 1): [OptimumRow(0, (4, 3, 1), 1.25, 0.875, exact=False, n_changes=2, n_tried=1200)],
+            (1, 2): [OptimumRow(0, (2, 3), 0.75, 0.75, exact=True, n_changes=0, n_tried=6)],
+        },
         dead=[(0, 0)],
         failed={(0, 2): "RuntimeError: too odd"},
     )
@@ -116,7 +121,7 @@ def test_info_json(here: Path) -> None:
     found = data(here, "info")
     assert {key: found[key] for key in ("path", "format_version", "model", "hook", "corpus", "versions")} == {
         "path": "toy.n2g",
-        "format_version": 1,
+        "format_version": 2,
         "model": "toy",
         "hook": "blocks.{layer}.mlp.hook_post",
         "corpus": {"names": ["toy"], "windows": 2, "window": 3, "tokens": 6},
@@ -188,6 +193,22 @@ def test_show(here: Path) -> None:
     assert "L0N1 of toy\n␣import ← * ← from ×1 ● .75\n" in out
 
 
+def test_show_prints_what_drives_the_neuron_hardest(here: Path) -> None:
+    assert answer(here, "show", "L0N1").splitlines()[-4:] == [
+        "strongest example          1.00  from ␣as [␣import]",
+        "strongest minimal context  0.88  from ␣as [␣import]",
+        "optimum                    1.25  ⟨from→⏎⟩ ␣as [⟨␣import→Import⟩]",
+        "⟨original→substitute⟩ · 1,200 combinations tried, there are more",
+    ]
+    assert answer(here, "show", "L1N2").splitlines()[-4:] == [
+        "strongest example          1.00  from [␣as]",
+        "strongest minimal context  0.75  from [␣as]",
+        "optimum                    0.75  the same",
+        "no combination of substitutes is stronger · 6 combinations tried",
+    ]
+    assert "optimum" not in answer(here, "show", "L2N3")
+
+
 def test_show_json(here: Path) -> None:
     found = data(here, "show", "l1/n2")
     assert (found["name"], found["status"], found["max_activation"]) == ("L1N2", "ok", 2.0)
@@ -195,6 +216,18 @@ def test_show_json(here: Path) -> None:
     assert found["path_texts"] == ["␣import [␣as]", "[⏎]"]
     assert [path["tokens"] for path in found["trie"]["paths"]] == [[3, 0], [4]]
     assert [node["component"] for node in found["graph"]["nodes"]] == [0, 1, 0]
+    assert data(here, "show", "L0N1")["optima"] == [
+        {
+            "rank": 0,
+            "tokens": ["\n", " as", "Import"],
+            "original": ["from", " as", " import"],
+            "substituted": [0, 2],
+            "activation": 1.25,
+            "original_activation": 0.875,
+            "exact": False,
+            "n_tried": 1200,
+        }
+    ]
 
 
 def test_show_a_dead_and_a_failed_neuron(here: Path) -> None:
@@ -436,10 +469,10 @@ def test_a_cut_off_index(damaged: Path) -> None:
 
 def test_an_index_of_another_version(damaged: Path) -> None:
     manifest = damaged / "toy.n2g" / MANIFEST
-    manifest.write_text(manifest.read_text().replace('"format_version": 1', '"format_version": 9'))
+    manifest.write_text(manifest.read_text().replace('"format_version": 2', '"format_version": 9'))
     assert failure(damaged, "info") == (
         1,
-        "'toy.n2g' has format version 9, this n2g-index reads 1: "
+        "'toy.n2g' has format version 9, this n2g-index reads 2: "
         "build it again, or install the n2g-index that wrote it.",
     )
 

@@ -12,6 +12,7 @@ from n2g_index.errors import QueryError
 from n2g_index.index import Index
 from n2g_index.store.manifest import describe_files
 from n2g_index.store.reader import Answer
+from n2g_index.store.records import OptimumRow
 from tests.making import reading, write_index
 
 VOCABULARY = ["from", " import", " as"]
@@ -30,6 +31,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Index]:
         f1={(0, 3): 0.5},
         windows=[[0, 2, 1, 1]],
         examples={(0, 3): [(0, [0.0, 0.5, 2.0, 0.25])]},
+        optima={(0, 3): [OptimumRow(0, (2, 0, 1), 1.25, 0.875, True, 1, 4)]},
         dead=[(1, 1)],
     )
     with n2g_index.open(folder) as opened:
@@ -66,10 +68,11 @@ def test_the_tables_hold_what_was_written(index: Index) -> None:
         ],
         "graph_edges": [(3, 0, 1, 1)],
         "paths": [
-            (3, 0, 3, 0.75, 1, [1, -1, 0], "from * [␣import]"),
-            (8, 0, 1, 1.0, 3, [2], "[␣as]"),
+            (3, 0, 3, 0.75, 1, [1, -1, 0], True, "from * [␣import]"),
+            (8, 0, 1, 1.0, 3, [2], True, "[␣as]"),
         ],
         "lattices": [],
+        "optima": [(3, 0, [2, 0, 1], 1.25, 0.875, True, 1, 4)],
         "examples": [(3, 0, "train", 0, 2, 2.0, [0.0, 0.5, 2.0, 0.25])],
         "windows": [(0, "toy", "doc0", 0, [], [], [0, 2, 1, 1])],
         "scores": [

@@ -23,7 +23,7 @@ from n2g_index.errors import (
     IndexVersionError,
     N2GError,
 )
-from n2g_index.store.manifest import DATABASE, FULLTEXT, MANIFEST, describe_files, read_manifest
+from n2g_index.store.manifest import DATABASE, FULLTEXT, MANIFEST, PATHS, describe_files, read_manifest
 from n2g_index.store.staging import Staging, disk_errors
 from tests.making import reading, write_index
 
@@ -73,10 +73,10 @@ def refusal(index: Path) -> tuple[type[N2GError], str]:
 
 def test_a_whole_index_is_described_file_by_file(built: Path) -> None:
     manifest = read_manifest(built)
-    assert (manifest.format_version, manifest.generation) == (1, 1)
+    assert (manifest.format_version, manifest.generation) == (2, 1)
     assert manifest.files == describe_files(built)
     parts = {Path(name).parts[0] for name in manifest.files}
-    assert parts == {DATABASE, FULLTEXT}
+    assert parts == {DATABASE, FULLTEXT, PATHS}
     assert not any(name.endswith((".lock", ".wal")) for name in manifest.files)
 
 
@@ -102,7 +102,7 @@ def test_no_manifest(index: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"{", b"[]", b"null", b'"a"', b"{}", b"\xff", b'{"format_version": 1}']
+    "content", [b"", b"{", b"[]", b"null", b'"a"', b"{}", b"\xff", b'{"format_version": 2}']
 )
 def test_a_damaged_manifest(index: Path, content: bytes) -> None:
     (index / MANIFEST).write_bytes(content)
@@ -126,12 +126,12 @@ def test_a_manifest_with_an_unknown_field_is_damaged(index: Path) -> None:
     assert refusal(index)[0] is IndexIncomplete
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", None])
+@pytest.mark.parametrize("version", [0, 1, 3, "2", None])
 def test_another_format_version(index: Path, version: object) -> None:
     (index / MANIFEST).write_bytes(orjson.dumps({"format_version": version, "of": "another shape"}))
     assert refusal(index) == (
         IndexVersionError,
-        f"'{index}' has format version {version}, this n2g-index reads 1: "
+        f"'{index}' has format version {version}, this n2g-index reads 2: "
         "build it again, or install the n2g-index that wrote it.",
     )
 

@@ -23,8 +23,8 @@ from n2g_index.build.refined.labelled import Labelled
 from n2g_index.config import RefinedConfig
 from n2g_index.graph.paths import IGNORE, Trace
 
-_CUTS = (0.03, 0.8)
-"""A cut beyond these would rest on very few tokens."""
+_LEAST_CUT = 0.03
+"""A lower one would call a fire nearly anywhere, on very few tokens' word."""
 
 
 def learn(labelled: Labelled, config: RefinedConfig, threshold: float) -> list[Trace]:
@@ -47,7 +47,7 @@ def best_cut(probability: NDArray[np.float64]) -> float:
     """The probability from which calling a fire gives the best expected F1."""
     falling = np.sort(probability)[::-1]
     expected = 2 * np.cumsum(falling) / (np.arange(1, len(falling) + 1) + falling.sum())
-    return float(np.clip(expected.max(initial=0.0) / 2, *_CUTS))
+    return float(max(expected.max(initial=0.0) / 2, _LEAST_CUT))
 
 
 def _as_activation(chance: NDArray[np.float64], cut: float, threshold: float) -> NDArray[np.float64]:
