@@ -136,7 +136,8 @@ def left_out(leaves: Leaves, labelled: Labelled) -> Floats:
     for window in np.unique(labelled.window[labelled.example]):
         others = labelled.without(int(window))
         reached = np.bincount(leaves.leaf[others & (leaves.leaf >= 0)], minlength=len(leaves.paths)) > 0
-        # A path that no other window reaches would not be there.
+        # A path that no other window reaches would not be there. Its tokens count as surely silent, a little
+        # less than what the path above it, had it grown instead, would say.
         chance = np.where(reached, probabilities(features(leaves, labelled, others)), 0.0)
         inside = leaves.leaf[~others]
         found.append(np.where(inside >= 0, chance[inside], 0.0))
