@@ -30,7 +30,7 @@ from n2g_index.build.models.transformer_lens import load_target
 from n2g_index.build.n2g.prune import Example
 from n2g_index.build.pipeline import read_windows
 from n2g_index.build.progress import Silent
-from n2g_index.build.refined.labelled import label
+from n2g_index.build.refined.labelled import label, not_held_out
 from n2g_index.build.refined.learn import learn
 from n2g_index.build.scores import held_out_scores
 from n2g_index.config import BuildConfig, RefinedConfig
@@ -141,7 +141,7 @@ def _scores(
 def _paths(
     top: Sequence[Example], max_activation: float, variant: Variant, config: BuildConfig
 ) -> tuple[TriePath, ...]:
-    known = [w for w in top[: variant.config.windows] if w.rank >= config.examples or w.split == "train"]
+    known = not_held_out(top[: variant.config.windows], config.examples)
     labelled = label(
         known, max_activation, n_examples=config.examples, reach=variant.config.reach,
         threshold=config.n2g.firing_threshold,

@@ -27,7 +27,7 @@ from n2g_index.build.pipeline import read_windows
 from n2g_index.build.progress import Silent
 from n2g_index.build.refined.calibrate import FEATURES, assign, features
 from n2g_index.build.refined.grow import grow
-from n2g_index.build.refined.labelled import Labelled, label
+from n2g_index.build.refined.labelled import Labelled, label, not_held_out
 from n2g_index.build.windows import Windows
 from n2g_index.config import BuildConfig, N2GConfig
 
@@ -41,7 +41,7 @@ def labelled_neurons(
 ) -> Iterator[Labelled]:
     """What each neuron's windows say, the test examples left out."""
     for neuron in neurons:
-        known = [w for w in activity.examples(neuron, windows) if w.rank >= n_examples or w.split == "train"]
+        known = not_held_out(activity.examples(neuron, windows), n_examples)
         if known:
             yield label(
                 known, float(activity.max_activation[neuron]), n_examples=n_examples,

@@ -21,7 +21,7 @@ from n2g_index.build.n2g.probe import Probe, ProbeStats
 from n2g_index.build.n2g.prune import Example, prune, sentence_ends
 from n2g_index.build.n2g.saliency import Saliency, measure_saliency
 from n2g_index.build.n2g.traces import trace_paths
-from n2g_index.build.refined.labelled import label
+from n2g_index.build.refined.labelled import label, not_held_out
 from n2g_index.build.refined.learn import learn
 from n2g_index.build.scores import held_out_scores, lookup_tables
 from n2g_index.build.windows import Windows
@@ -148,7 +148,7 @@ class Explainer:
     def _learn(self, windows: Sequence[Example], max_activation: float) -> list[Trace]:
         """Paths of the refined method, from all windows but the test examples."""
         refined, threshold = self.config.refined, self.config.firing_threshold
-        known = [w for w in windows[: refined.windows] if w.rank >= self.n_examples or w.split == "train"]
+        known = not_held_out(windows[: refined.windows], self.n_examples)
         labelled = label(
             known, max_activation, n_examples=self.n_examples, reach=refined.reach, threshold=threshold
         )

@@ -6,7 +6,7 @@ per such token, some hundreds for most neurons.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,6 +46,11 @@ class Labelled:
 
     def __len__(self) -> int:
         return len(self.window)
+
+
+def not_held_out(windows: Iterable[Example], n_examples: int) -> list[Example]:
+    """The windows that may be learnt from: all but the test examples."""
+    return [w for w in windows if w.rank >= n_examples or w.split == "train"]
 
 
 def label(
