@@ -30,7 +30,7 @@ class Trace:
     """Normalised activation of the activating token."""
 
     support: int = 1
-    """Number of equal observations that this one stands for."""
+    """Number of firing tokens that this one stands for."""
 
     fires: bool = True
     """False for an exception: a longer path that keeps a shorter one from firing."""
@@ -47,7 +47,7 @@ class Path:
     """Largest normalised activation observed."""
 
     support: int = 1
-    """Number of observations."""
+    """Number of firing tokens observed; 0 for most exceptions."""
 
     fires: bool = True
     """False for an exception: where it is the longest match the neuron does not fire."""

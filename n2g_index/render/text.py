@@ -164,7 +164,7 @@ def _line(branch: _Branch, labels: Mapping[int, str], paint: _Paint) -> str:
         node = step.node
         token = shorten(position(labels.get(node.token_id, f"#{node.token_id}")), _LONGEST)
         part = paint(token, _BLUE if node.depth else _RED)
-        if node.is_end or i == len(branch.steps) - 1:
+        if node.support and (node.is_end or i == len(branch.steps) - 1):
             part += paint(f" ×{node.support}", _DIM)
         if node.end_activation is not None:
             part += f" {'●' if step.fires else '○'} {number(node.end_activation)}"

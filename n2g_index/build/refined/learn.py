@@ -79,6 +79,9 @@ def _compatible(one: Tokens, other: Tokens) -> bool:
 def _trace(leaves: Leaves, labelled: Labelled, i: int, activation: float, fires: bool) -> Trace:
     """One path with what its tokens showed; `activations` are the largest that the neuron had at each place.
 
+    Its support is the number of tokens that it decides and that fire, as in the paper's traces; at least 1
+    for a path that fires, mostly 0 for an exception.
+
     The importance of a literal is measured as masking would: the share of the mean activation that is lost
     where the other literals of the path are there and this one is not. What only ever follows such an
     absence, an exception, has importance 0.
@@ -96,7 +99,7 @@ def _trace(leaves: Leaves, labelled: Labelled, i: int, activation: float, fires:
             lacking[rows] = False
             lost = 1 - labelled.activations[lacking, 0].mean() / mean if lacking.any() else 1.0
         importances.append(float(np.clip(lost, 0, 1)))
-    support = max(1, int(decided.sum()))
+    support = max(int(fires), int(labelled.fires[decided].sum()))
     return Trace(path, tuple(importances), tuple(seen.tolist()), activation, support, fires)
 
 
